@@ -1,0 +1,145 @@
+use std::io::{self, BufRead, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use serde_json::{Value, json};
+use tapt::checkpoint::{Checkpoint, fits, write_vectors};
+use tapt::cli::{self, Progress};
+use tapt::model::{Encoder, Layers, Pool};
+use tapt::native::Compute;
+use tapt::nn::Ids;
+use tapt::shard::{Shard, looks_like_shard};
+use tapt::text::Tokenizer;
+use tapt::train::{Item, sweep, unlabelled};
+use tch::{Device, Tensor};
+
+/// Turn texts into vectors.
+///
+/// Reads a token shard, or a text a line, and writes the encoder's hidden states, pooled: as safetensors with -o
+/// (`embeddings`, `rows`), else as a JSON line for each text.
+///
+///   embed enc/tapt test.tok --pool mean --layer all -o vectors.safetensors
+///   echo "Oil and economy" | embed enc/tapt --normalize
+#[derive(Parser)]
+#[command(version, args_override_self = true, verbatim_doc_comment)]
+struct Args {
+    /// The model (unless --model names it), then a token shard or a file of texts; `-` is texts on standard input
+    #[arg(value_name = "MODEL INPUT")]
+    paths: Vec<PathBuf>,
+
+    /// The model: a Hugging Face directory
+    #[arg(long)]
+    model: Option<PathBuf>,
+
+    /// Where to write the vectors as safetensors
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+
+    /// Layer whose hidden states to take: last, all, or a number (0 = the embeddings)
+    #[arg(long, default_value = "last")]
+    layer: Layers,
+
+    /// How the vectors of a text's tokens become one
+    #[arg(long, value_enum, default_value_t = Pool::Mean)]
+    pool: Pool,
+
+    /// Scale every vector to length 1
+    #[arg(long)]
+    normalize: bool,
+
+    #[command(flatten)]
+    compute: Compute,
+
+    /// Say nothing but errors
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Sequences to embed, with their row numbers.
+struct Texts {
+    ids: Vec<Ids>,
+    rows: Vec<u64>,
+}
+
+fn main() -> ExitCode {
+    cli::main(run)
+}
+
+fn run(args: Args) -> Result<()> {
+    cli::quiet(args.quiet);
+    let device = args.compute.open()?;
+    let (model, inputs) = cli::model_first(args.model.clone(), args.paths.clone())?;
+    ensure!(inputs.len() < 2, "one input is wanted; shards join with cat");
+    let input = inputs.first().map_or(Path::new("-"), PathBuf::as_path);
+    let checkpoint = Checkpoint::open(&model, None)?;
+    let texts = open(input, &checkpoint).with_context(|| input.display().to_string())?;
+    let encoder = checkpoint.encoder(device).with_context(|| model.display().to_string())?;
+    let vectors = embed(&*encoder.model, &texts, &args, device)?;
+    match &args.output {
+        Some(path) => write_vectors(path, &vectors, &texts.rows, args.pool != Pool::None),
+        None => write_lines(&texts, &vectors),
+    }
+}
+
+/// A shard announces itself by its first bytes; anything else is texts.
+fn open(input: &Path, checkpoint: &Checkpoint) -> Result<Texts> {
+    if looks_like_shard(input)? {
+        let shard = Shard::open_one(input)?;
+        fits(&shard, &checkpoint.dir, &checkpoint.architecture.sizes())?;
+        let ids = (0..shard.len()).map(|i| unlabelled(&shard.view(i)).ids).collect();
+        return Ok(Texts { ids, rows: (0..shard.len()).map(|i| shard.view(i).row).collect() });
+    }
+    let reader: Box<dyn BufRead> = match input == Path::new("-") {
+        true => Box::new(io::stdin().lock()),
+        false => Box::new(io::BufReader::new(std::fs::File::open(input)?)),
+    };
+    let lines: Vec<String> = reader.lines().collect::<io::Result<_>>()?;
+    let mut tokenizer = Tokenizer::open(&checkpoint.dir)?;
+    let longest = checkpoint.architecture.sizes().max_length as u32;
+    tokenizer.truncate(tokenizer.max_length().min(longest))?;
+    let texts: Vec<_> = lines.iter().map(|line| (line.as_str(), None)).collect();
+    let encoded = tokenizer.encode_batch(&texts)?.into_iter();
+    let ids: Vec<Ids> = encoded.map(|e| Ids { tokens: e.tokens, second: None }).collect();
+    Ok(Texts { rows: (0..ids.len() as u64).collect(), ids })
+}
+
+/// One tensor a text: `[hidden]`, `[layers + 1, hidden]`, or with the tokens in front where nothing is pooled.
+fn embed(encoder: &dyn Encoder, texts: &Texts, args: &Args, device: Device) -> Result<Vec<Tensor>> {
+    let lengths: Vec<usize> = texts.ids.iter().map(|ids| ids.tokens.len()).collect();
+    let item = |i: usize| Item { ids: texts.ids[i].clone(), ..Item::default() };
+    let mut all: Vec<Tensor> = lengths.iter().map(|_| Tensor::new()).collect();
+    let (mut bar, mut done) = (Progress::new("embed", lengths.len() as u64), 0);
+    sweep(&item, &lengths, device, &mut |group, micro| {
+        let states = args.layer.take(encoder, &micro.batch)?;
+        for (&i, vector) in group.iter().zip(args.pool.pool(&states, &micro.batch)) {
+            let vector = if args.normalize { unit(&vector) } else { vector };
+            all[i] = vector.to_device(Device::Cpu);
+        }
+        done += group.len() as u64;
+        bar.set(done, String::new);
+        Ok(())
+    })?;
+    bar.finish();
+    Ok(all)
+}
+
+fn unit(vectors: &Tensor) -> Tensor {
+    vectors / vectors.square().sum_dim_intlist(-1i64, true, None).sqrt().clamp_min(1e-12)
+}
+
+fn write_lines(texts: &Texts, vectors: &[Tensor]) -> Result<()> {
+    let mut out = cli::text_output(None)?;
+    for (row, vector) in texts.rows.iter().zip(vectors) {
+        writeln!(out, "{}", json!({"row": row, "embedding": nested(vector)?}))?;
+    }
+    out.commit()
+}
+
+fn nested(tensor: &Tensor) -> Result<Value> {
+    if tensor.dim() == 1 {
+        return Ok(json!(Vec::<f32>::try_from(tensor)?));
+    }
+    (0..tensor.size()[0]).map(|i| nested(&tensor.get(i))).collect()
+}

@@ -1,0 +1,133 @@
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use serde_json::{Map, Value, json};
+use tapt::checkpoint::{Checkpoint, Head, fits};
+use tapt::cli::{self, Output, Progress};
+use tapt::native::Compute;
+use tapt::nn::Everything;
+use tapt::shard::{Labels, Shard};
+use tapt::train::{self, Labelled, best};
+use tch::Device;
+
+/// Score a model.
+///
+/// Reads labelled shards (a classifier is scored) or masked shards (a masked language model is), and writes one JSON
+/// line for each. Classes are joined by name: a label the model does not know is an error.
+///
+///   evaluate runs/full test.tok > score.json
+///   mask --seed 7 dev.tok > dev.bin; evaluate enc/tapt dev.bin
+#[derive(Parser)]
+#[command(version, args_override_self = true, verbatim_doc_comment)]
+struct Args {
+    /// The model (unless --model names it), then the shards to score it on
+    #[arg(required = true, value_name = "MODEL SHARD")]
+    paths: Vec<PathBuf>,
+
+    /// The model: a Hugging Face directory or an adapter
+    #[arg(long)]
+    model: Option<PathBuf>,
+
+    /// The base of an adapter, where it lies elsewhere than when it was trained
+    #[arg(long)]
+    base: Option<PathBuf>,
+
+    /// Write predictions of labelled shards as JSON lines
+    #[arg(short, long, value_name = "FILE")]
+    predictions: Option<PathBuf>,
+
+    #[command(flatten)]
+    compute: Compute,
+
+    /// Say nothing but errors
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+fn main() -> ExitCode {
+    cli::main(run)
+}
+
+fn run(args: Args) -> Result<()> {
+    cli::quiet(args.quiet);
+    let device = args.compute.open()?;
+    let (model, paths) = cli::model_first(args.model, args.paths)?;
+    ensure!(!paths.is_empty(), "no shard to score on");
+    let mut predictions = args.predictions.as_deref().map(|path| cli::output(Some(path))).transpose()?;
+    let mut out = cli::text_output(None)?;
+    for path in &paths {
+        let start = Instant::now();
+        let shard = Shard::open_one(path)?;
+        let checkpoint = Checkpoint::open(&model, args.base.as_deref())?;
+        let sizes = checkpoint.architecture.sizes();
+        let named = || path.display().to_string();
+        fits(&shard, &checkpoint.dir, &sizes).with_context(named)?;
+        let scores = match shard.is_masked() {
+            true => score_masked(checkpoint, &shard, device),
+            false => score_labelled(checkpoint, &shard, device, predictions.as_mut()).with_context(named),
+        };
+        let mut line = json!({"event": "score", "model": model, "shard": path, "examples": shard.len()});
+        let fields = scores.with_context(|| model.display().to_string())?;
+        line.as_object_mut().map(|line| line.extend(fields));
+        line["seconds"] = json!(start.elapsed().as_secs_f64());
+        writeln!(out, "{line}")?;
+    }
+    predictions.map_or(Ok(()), Output::commit)?;
+    out.commit()
+}
+
+fn score_masked(checkpoint: Checkpoint, shard: &Shard, device: Device) -> Result<Map<String, Value>> {
+    let model = checkpoint.masked_lm(&Everything, Head::Given, device)?;
+    let mut bar = Progress::new("evaluate", shard.len() as u64);
+    let scores = train::masked(&model.model, shard, device, &mut |n| bar.set(n as u64, String::new))?;
+    bar.finish();
+    Ok(Map::from_iter([
+        ("masked".to_owned(), json!(scores.masked)),
+        ("scores".to_owned(), scores.scores()),
+    ]))
+}
+
+fn score_labelled(
+    checkpoint: Checkpoint,
+    shard: &Shard,
+    device: Device,
+    predictions: Option<&mut Output>,
+) -> Result<Map<String, Value>> {
+    let labels = Labels::new(checkpoint.labels()?);
+    let names = labels.names();
+    let rows = Labelled::new(shard, &labels)?;
+    let model = checkpoint.classifier(names.len(), &Everything, Head::Given, device)?;
+    let mut bar = Progress::new("evaluate", shard.len() as u64);
+    let (mut kept, mut done) = (vec![Vec::new(); shard.len()], 0);
+    let scores = train::classes(&model.model, &rows, names.len(), device, &mut |i, probs| {
+        done += 1;
+        bar.set(done, String::new);
+        if predictions.is_some() {
+            kept[i] = probs;
+        }
+    })?;
+    bar.finish();
+    if let Some(out) = predictions {
+        write_predictions(out, &rows, names, &kept)?;
+    }
+    Ok(Map::from_iter([
+        ("scores".to_owned(), scores.scores()),
+        ("per_class".to_owned(), json!(scores.confusion.per_class(names))),
+        ("confusion".to_owned(), scores.confusion.to_json(names)),
+    ]))
+}
+
+fn write_predictions(out: &mut Output, rows: &Labelled, names: &[String], all: &[Vec<f32>]) -> Result<()> {
+    for (i, probs) in all.iter().enumerate() {
+        let gold = rows.example(i).targets[0] as usize;
+        let named: Map<_, _> = names.iter().cloned().zip(probs.iter().map(|p| json!(p))).collect();
+        let row = rows.shard.view(i).row;
+        let line = json!({"row": row, "gold": names[gold], "pred": names[best(probs)], "probs": named});
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, ValueEnum};
+use serde::Serialize;
+use serde_json::json;
+use tapt::checkpoint::{Checkpoint, Head, class_config, fits, save_adapter, save_model};
+use tapt::cli::{self, Progress, Stopped};
+use tapt::native::Compute;
+use tapt::peft::MethodArgs;
+use tapt::shard::Shard;
+use tapt::train::{Classification, Course, Run, TrainArgs, Watch};
+
+/// Fine-tune an encoder to classify.
+///
+/// Reads labelled token shards. Writes a Hugging Face directory, or an adapter in PEFT's files beside an untouched
+/// base (--method lora); the weights come last. With --eval the weights that scored best there are kept, else the
+/// last ones. Stopped or killed, the same command goes on where it stopped.
+///
+///   finetune --model enc/tapt --train train.tok --eval dev.tok --lr 2e-5 --epochs 3 -o runs/full
+///   finetune --model enc/tapt --train train.tok --method lora --lr 1e-3 -o runs/lora
+#[derive(Parser, Serialize)]
+#[command(version, args_override_self = true, verbatim_doc_comment)]
+struct Args {
+    /// The model to start from: a Hugging Face directory
+    #[arg(long)]
+    model: PathBuf,
+
+    /// Labelled token shards to train on
+    #[arg(long, required = true, num_args = 1..)]
+    train: Vec<PathBuf>,
+
+    /// Labelled token shards to choose the weights by
+    #[arg(long, num_args = 1..)]
+    eval: Vec<PathBuf>,
+
+    /// Where to write the checkpoint or adapter
+    #[arg(short, long)]
+    #[serde(skip)]
+    output: PathBuf,
+
+    /// Passes over the training shards
+    #[arg(long, default_value_t = 3, value_parser = tapt::flags::count)]
+    epochs: u64,
+
+    /// Optimizer steps; wins over --epochs
+    #[arg(long, value_parser = tapt::flags::count)]
+    steps: Option<u64>,
+
+    /// With --eval: the score to be best at
+    #[arg(long, value_enum, default_value_t = Metric::Accuracy)]
+    metric: Metric,
+
+    /// With --eval: stop after so many evaluations without a better score; 0 never does
+    #[arg(long, default_value_t = 0)]
+    patience: u64,
+
+    #[command(flatten)]
+    method: MethodArgs,
+
+    #[command(flatten)]
+    run: TrainArgs,
+
+    #[command(flatten)]
+    #[serde(skip)]
+    compute: Compute,
+
+    /// Say nothing but errors
+    #[arg(short, long)]
+    #[serde(skip)]
+    quiet: bool,
+}
+
+/// Scores to choose weights by.
+#[derive(Debug, Clone, Copy, ValueEnum, Serialize)]
+#[value(rename_all = "snake_case")]
+enum Metric {
+    Accuracy,
+    MacroF1,
+    MicroF1,
+    Mcc,
+    Loss,
+}
+
+impl Metric {
+    /// Its key in scores, and whether more is better.
+    fn key(self) -> (&'static str, bool) {
+        match self {
+            Metric::Accuracy => ("accuracy", true),
+            Metric::MacroF1 => ("macro_f1", true),
+            Metric::MicroF1 => ("micro_f1", true),
+            Metric::Mcc => ("mcc", true),
+            Metric::Loss => ("loss", false),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    cli::main(run)
+}
+
+fn run(args: Args) -> Result<()> {
+    cli::quiet(args.quiet);
+    cli::on_stop()?;
+    let device = args.compute.open()?;
+    let seed = args.run.seed;
+    let checkpoint = Checkpoint::open(&args.model, None)?;
+    ensure!(!checkpoint.is_adapter(), "{}: is an adapter; a whole model is wanted", args.model.display());
+    let sizes = checkpoint.architecture.sizes();
+    let train = Shard::open(&args.train)?;
+    let eval = if args.eval.is_empty() { None } else { Some(Shard::open(&args.eval)?) };
+    for (shard, flag) in [(Some(&train), "--train"), (eval.as_ref(), "--eval")] {
+        shard.map_or(Ok(()), |shard| fits(shard, &args.model, &sizes)).context(flag)?;
+    }
+    let labels = train.labels();
+    let config = class_config(&checkpoint.config, &*checkpoint.architecture, labels.names());
+    let plan = args.method.plan()?;
+    tch::manual_seed(seed as i64);
+    let model = checkpoint.classifier(labels.names().len(), &*plan, Head::New, device);
+    let model = model.with_context(|| args.model.display().to_string())?;
+
+    let inputs = json!({"train": train.digest(), "eval": eval.as_ref().map(Shard::digest)});
+    let shards = (&train, eval.as_ref());
+    let mut task = Classification::new(&model.model, shards, labels, &args.run.batch, (seed, device))?;
+    let steps_per_epoch = task.feed.steps_per_epoch();
+    let total = args.steps.unwrap_or(args.epochs * steps_per_epoch);
+    let metric = eval.as_ref().map(|_| args.metric.key());
+    let course = Course { total, steps_per_epoch, metric, patience: args.patience };
+    let about = json!({"program": "finetune", "command": cli::command_line(), "device": format!("{device:?}"),
+        "parameters": model.parameters.count(false), "trained": model.parameters.count(true), "steps": total});
+    let mut run = Run::open(&args.output, about, &json!(args), &inputs)?;
+    let mut bar = Progress::new("finetune", total);
+    let done = run.train(&mut task, &model.parameters, &args.run, &course, &mut Watch {
+        stop: &cli::stop_requested,
+        progress: &mut |step, loss, rate| bar.set(step, || format!("loss {loss:.3}, {rate:.0} tokens/s")),
+        note: &|message| cli::note(message),
+    })?;
+    bar.finish();
+    let done = done.ok_or(Stopped)?;
+    match args.method.is_adapter() {
+        true => save_adapter(&args.output, &args.model, &args.method.lora, &config, &model.parameters)?,
+        false => save_model(&args.output, &config, &args.model, &model.parameters)?,
+    }
+    run.finish(&done)
+}

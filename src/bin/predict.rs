@@ -1,0 +1,127 @@
+use std::io::{self, BufRead, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tapt::checkpoint::{Checkpoint, Head, Loaded};
+use tapt::cli;
+use tapt::model::SequenceClassifier;
+use tapt::native::Compute;
+use tapt::nn::{Everything, Ids};
+use tapt::text::Tokenizer;
+use tapt::train::{Item, best, probabilities, sweep};
+use tch::Device;
+
+/// Lines that go through the model together.
+const LINES: usize = 256;
+
+/// Classify texts.
+///
+/// Reads a text a line, or JSON lines with "text" (and "pair"), on standard input; writes a JSON line for each, in
+/// order.
+///
+///   echo "Oil and economy cloud stocks' outlook" | predict runs/full
+#[derive(Parser)]
+#[command(version, args_override_self = true, verbatim_doc_comment)]
+struct Args {
+    /// The model: a Hugging Face directory or an adapter
+    #[arg(value_name = "MODEL")]
+    paths: Vec<PathBuf>,
+
+    /// The model, as a flag
+    #[arg(long)]
+    model: Option<PathBuf>,
+
+    /// The base of an adapter, where it lies elsewhere than when it was trained
+    #[arg(long)]
+    base: Option<PathBuf>,
+
+    /// Also give the K most probable classes
+    #[arg(long, value_name = "K")]
+    top: Option<usize>,
+
+    #[command(flatten)]
+    compute: Compute,
+}
+
+/// A line of JSON input.
+#[derive(Deserialize)]
+struct Line {
+    text: String,
+    pair: Option<String>,
+}
+
+fn main() -> ExitCode {
+    cli::main(run)
+}
+
+fn run(args: Args) -> Result<()> {
+    let device = args.compute.open()?;
+    let (dir, rest) = cli::model_first(args.model, args.paths)?;
+    ensure!(rest.is_empty(), "texts are read on standard input, not from {}", rest[0].display());
+    let checkpoint = Checkpoint::open(&dir, args.base.as_deref())?;
+    let longest = checkpoint.architecture.sizes().max_length as u32;
+    let mut tokenizer = Tokenizer::open(&checkpoint.dir)?;
+    tokenizer.truncate(tokenizer.max_length().min(longest))?;
+    let labels = checkpoint.labels()?;
+    let model = checkpoint.classifier(labels.len(), &Everything, Head::Given, device);
+    let model = model.with_context(|| dir.display().to_string())?;
+    let mut out = cli::text_output(None)?;
+    let mut lines = io::stdin().lock().lines().zip(1..);
+    loop {
+        let some: Vec<(io::Result<String>, usize)> = lines.by_ref().take(LINES).collect();
+        if some.is_empty() {
+            return out.commit();
+        }
+        let parsed: Result<Vec<Line>> = some.into_iter().map(|(line, n)| parse(line, n)).collect();
+        for probs in classify(&model, &tokenizer, &parsed?, device)? {
+            writeln!(out, "{}", answer(&probs, &labels, args.top))?;
+        }
+        out.flush()?;
+    }
+}
+
+fn parse(line: io::Result<String>, n: usize) -> Result<Line> {
+    let named = || format!("standard input: line {n}");
+    let text = line.with_context(named)?;
+    match text.starts_with('{') {
+        true => serde_json::from_str(&text).with_context(named),
+        false => Ok(Line { text, pair: None }),
+    }
+}
+
+fn classify(
+    model: &Loaded<SequenceClassifier>,
+    tokenizer: &Tokenizer,
+    lines: &[Line],
+    device: Device,
+) -> Result<Vec<Vec<f32>>> {
+    let texts: Vec<_> = lines.iter().map(|l| (l.text.as_str(), l.pair.as_deref())).collect();
+    let encoded = tokenizer.encode_batch(&texts)?.into_iter();
+    let ids: Vec<Ids> = encoded
+        .map(|e| Ids { tokens: e.tokens, second: e.second.map(usize::from) })
+        .collect();
+    let lengths: Vec<usize> = ids.iter().map(|ids| ids.tokens.len()).collect();
+    let mut all = vec![Vec::new(); ids.len()];
+    let item = |i: usize| Item { ids: ids[i].clone(), ..Item::default() };
+    sweep(&item, &lengths, device, &mut |group, micro| {
+        let probs = probabilities(&model.model.logits(&micro.batch, false))?;
+        group.iter().zip(probs).for_each(|(&i, probs)| all[i] = probs);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+fn answer(probs: &[f32], labels: &[String], top: Option<usize>) -> Value {
+    let scored = |i: usize| json!({"label": labels[i], "score": probs[i]});
+    let mut answer = scored(best(probs));
+    if let Some(top) = top {
+        let mut order: Vec<usize> = (0..probs.len()).collect();
+        order.sort_by(|&a, &b| probs[b].total_cmp(&probs[a]));
+        answer["top"] = order.into_iter().take(top).map(scored).collect();
+    }
+    answer
+}

@@ -1,0 +1,138 @@
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use serde::Serialize;
+use serde_json::json;
+use tapt::checkpoint::{Checkpoint, Head, Loaded, fits, mlm_config, save_model};
+use tapt::cli::{self, Hint, Progress, Stopped};
+use tapt::model::MaskedLm;
+use tapt::native::Compute;
+use tapt::peft::Full;
+use tapt::shard::{Masking, Shard};
+use tapt::train::{Course, Epochs, Mlm, Run, TrainArgs, Watch};
+use tch::Device;
+
+/// Go on training a masked language model on text of a domain (DAPT) or of a task (TAPT).
+///
+/// Reads a masked stream (as `mask` writes it), or plain token shards, which it masks itself to the same bits.
+/// Writes a Hugging Face directory; model.safetensors comes last. Stopped or killed, the same command goes on
+/// where it stopped.
+///
+///   mask --epochs 20 --seed 1 train.tok | pretrain --model distilroberta-base --seed 1 -o enc/tapt
+///   pretrain --model distilroberta-base --epochs 20 --seed 1 -o enc/tapt train.tok
+#[derive(Parser, Serialize)]
+#[command(version, args_override_self = true, verbatim_doc_comment)]
+struct Args {
+    /// Token shards, plain or masked; `-` is standard input
+    #[arg(default_value = "-")]
+    shards: Vec<PathBuf>,
+
+    /// The model to start from: a Hugging Face directory
+    #[arg(long, required_unless_present = "from_scratch")]
+    model: Option<PathBuf>,
+
+    /// Start a new model of this config.json instead; takes the tokenizer of --tokenizer
+    #[arg(long, value_name = "CONFIG", requires = "tokenizer", conflicts_with = "model")]
+    from_scratch: Option<PathBuf>,
+
+    /// With --from-scratch: the directory of the tokenizer the shards were written with
+    #[arg(long, value_name = "DIR")]
+    tokenizer: Option<PathBuf>,
+
+    /// Start the MLM head at random if the model has none
+    #[arg(long)]
+    new_head: bool,
+
+    /// Where to write the checkpoint
+    #[arg(short, long)]
+    #[serde(skip)]
+    output: PathBuf,
+
+    /// Optimizer steps; wins over --epochs
+    #[arg(long, value_parser = tapt::flags::count)]
+    steps: Option<u64>,
+
+    /// Passes over plain shards; a masked stream says itself how many it has
+    #[arg(long, value_parser = tapt::flags::count)]
+    epochs: Option<u64>,
+
+    #[command(flatten)]
+    masking: Masking,
+
+    #[command(flatten)]
+    train: TrainArgs,
+
+    /// A masked shard to score between epochs
+    #[arg(long, value_name = "MASKED_SHARD")]
+    eval: Option<PathBuf>,
+
+    #[command(flatten)]
+    #[serde(skip)]
+    compute: Compute,
+
+    /// Say nothing but errors
+    #[arg(short, long)]
+    #[serde(skip)]
+    quiet: bool,
+}
+
+fn main() -> ExitCode {
+    cli::main(run)
+}
+
+fn run(args: Args) -> Result<()> {
+    cli::quiet(args.quiet);
+    cli::on_stop()?;
+    let device = args.compute.open()?;
+    let seed = args.train.seed;
+    let rows = Epochs::open(&args.shards, &args.masking, seed)?;
+    let (checkpoint, from) = open(&args, &rows)?;
+    let sizes = checkpoint.architecture.sizes();
+    fits(rows.shard(), from, &sizes).context("the shards to train on")?;
+    let eval = args.eval.as_ref().map(|path| Shard::open_one(path)).transpose()?;
+    if let Some(shard) = &eval {
+        ensure!(shard.is_masked(), "--eval: it is not masked; mask dev.tok > dev.bin does it once for all");
+        fits(shard, from, &sizes).context("--eval")?;
+    }
+    let config = mlm_config(&checkpoint.config, &*checkpoint.architecture);
+    let model = build(checkpoint, &args, device).with_context(|| from.display().to_string())?;
+
+    let inputs = json!({"train": rows.shard().digest(), "eval": eval.as_ref().map(Shard::digest)});
+    let mut task = Mlm::new(&model.model, rows, &args.train.batch, eval.as_ref(), (seed, device))?;
+    let steps_per_epoch = task.feed.steps_per_epoch();
+    let total = task.feed.rows.total(args.steps, args.epochs, steps_per_epoch)?;
+    let course = Course { total, steps_per_epoch, ..Course::default() };
+    let about = json!({"program": "pretrain", "command": cli::command_line(), "device": format!("{device:?}"),
+        "parameters": model.parameters.count(false), "trained": model.parameters.count(true), "steps": total});
+    let mut run = Run::open(&args.output, about, &json!(args), &inputs)?;
+    let mut bar = Progress::new("pretrain", total);
+    let done = run.train(&mut task, &model.parameters, &args.train, &course, &mut Watch {
+        stop: &cli::stop_requested,
+        progress: &mut |step, loss, rate| bar.set(step, || format!("loss {loss:.3}, {rate:.0} tokens/s")),
+        note: &|message| cli::note(message),
+    })?;
+    bar.finish();
+    let done = done.ok_or(Stopped)?;
+    save_model(&args.output, &config, from, &model.parameters)?;
+    run.finish(&done)
+}
+
+fn open<'a>(args: &'a Args, rows: &Epochs) -> Result<(Checkpoint, &'a Path)> {
+    if let (Some(config), Some(tokenizer)) = (&args.from_scratch, &args.tokenizer) {
+        let vocab = rows.shard().header().vocab_size;
+        return Ok((Checkpoint::from_scratch(config, vocab, tokenizer)?, tokenizer));
+    }
+    let model = args.model.as_ref().context("--model or --from-scratch is wanted")?;
+    let checkpoint = Checkpoint::open(model, None)?;
+    ensure!(!checkpoint.is_adapter(), "{}: is an adapter; a whole model is wanted", model.display());
+    Ok((checkpoint, model))
+}
+
+fn build(checkpoint: Checkpoint, args: &Args, device: Device) -> Result<Loaded<MaskedLm>> {
+    tch::manual_seed(args.train.seed as i64);
+    let head = if args.new_head { Head::New } else { Head::Given };
+    let loaded = checkpoint.masked_lm(&Full, head, device);
+    loaded.with_context(|| Hint("--new-head starts the MLM head at random".into()))
+}

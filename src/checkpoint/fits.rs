@@ -1,0 +1,44 @@
+//! Whether a shard was made for a model.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use sha2::{Digest, Sha256};
+
+use crate::model::Sizes;
+use crate::shard::Shard;
+
+/// sha256 of the tokenizer in `dir`, hexadecimal.
+pub fn tokenizer_digest(dir: &Path) -> Result<String> {
+    let path = dir.join("tokenizer.json");
+    let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
+    Ok(format!("{:x}", Sha256::digest(bytes)))
+}
+
+/// Fails unless the shard was written with the tokenizer in `dir`, and its sequences fit the model.
+pub fn fits(shard: &Shard, dir: &Path, sizes: &Sizes) -> Result<()> {
+    let (header, own) = (shard.header(), tokenizer_digest(dir)?);
+    ensure!(
+        header.tokenizer == own,
+        "it was written with another tokenizer ({:.12}) than {} has ({:.12}); run prep with --tokenizer {}",
+        header.tokenizer,
+        dir.display(),
+        own,
+        dir.display()
+    );
+    ensure!(
+        i64::from(header.vocab_size) <= sizes.vocab,
+        "its vocabulary of {} is larger than the model's {}",
+        header.vocab_size,
+        sizes.vocab
+    );
+    let longest = shard.longest() as i64;
+    ensure!(
+        longest <= sizes.max_length,
+        "it has a sequence of {longest} tokens, the model takes {}; run prep with --max-length {}",
+        sizes.max_length,
+        sizes.max_length
+    );
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! Hugging Face directories in and out, and adapters beside them. Names are audited both ways.
+
+mod adapter;
+mod fits;
+mod load;
+mod names;
+mod save;
+mod tensors;
+
+pub use adapter::save_adapter;
+pub use fits::{fits, tokenizer_digest};
+pub use load::{Checkpoint, Head, Loaded};
+pub use save::{class_config, copy_tokenizer, mlm_config, save_model};
+pub use tensors::{read_tensors, write_tensors, write_vectors};

@@ -1,0 +1,91 @@
+//! Writing a Hugging Face directory: config and tokenizer first, weights last, each file beside and renamed.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+
+use super::{names, write_tensors};
+use crate::model::Architecture;
+use crate::nn::Parameters;
+
+/// The files of a tokenizer, as transformers 4 writes them.
+const TOKENIZER: [&str; 7] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+];
+
+/// `config` as transformers' `…ForMaskedLM` has it.
+pub fn mlm_config(config: &Value, architecture: &dyn Architecture) -> Value {
+    let mut config = config.clone();
+    set_class(&mut config, architecture, "ForMaskedLM");
+    for key in ["id2label", "label2id", "problem_type"] {
+        config.as_object_mut().map(|map| map.shift_remove(key));
+    }
+    config
+}
+
+/// `config` as transformers' `…ForSequenceClassification` has it, with these classes.
+pub fn class_config(config: &Value, architecture: &dyn Architecture, labels: &[String]) -> Value {
+    let mut config = config.clone();
+    set_class(&mut config, architecture, "ForSequenceClassification");
+    let numbered = || labels.iter().enumerate();
+    let names: Map<_, _> = numbered().map(|(i, name)| (i.to_string(), json!(name))).collect();
+    let numbers: Map<_, _> = numbered().map(|(i, name)| (name.clone(), json!(i))).collect();
+    config["id2label"] = names.into();
+    config["label2id"] = numbers.into();
+    config["problem_type"] = json!("single_label_classification");
+    config
+}
+
+fn set_class(config: &mut Value, architecture: &dyn Architecture, suffix: &str) {
+    config["architectures"] = json!([format!("{}{suffix}", architecture.class())]);
+    for key in ["dtype", "torch_dtype"] {
+        if config.get(key).is_some() {
+            config[key] = json!("float32");
+        }
+    }
+}
+
+/// Writes the whole model to `dir`. BERT's pooler goes along if a checkpoint brought one no head used.
+pub fn save_model(dir: &Path, config: &Value, tokenizer: &Path, parameters: &Parameters) -> Result<()> {
+    write_json(&dir.join("config.json"), config)?;
+    copy_tokenizer(tokenizer, dir)?;
+    let passengers = parameters.left_over().iter().filter(|(name, _)| names::is_pooler(name));
+    let floats: Vec<_> =
+        passengers.map(|(name, t)| (name.clone(), t.totype(tch::Kind::Float))).collect();
+    let own = parameters.iter().filter(|p| !p.added).map(|p| (p.name.clone(), &p.tensor));
+    let all = own.chain(floats.iter().map(|(name, t)| (name.clone(), t)));
+    write_tensors(&dir.join("model.safetensors"), all, ("format", "pt".into()))
+}
+
+/// Copies the tokenizer's files; both paths may be the same directory.
+pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
+    if from.canonicalize().ok() == to.canonicalize().ok() {
+        return Ok(());
+    }
+    for name in TOKENIZER {
+        let (from, to) = (from.join(name), to.join(name));
+        if from.exists() {
+            let bytes = fs::read(&from).with_context(|| from.display().to_string())?;
+            write_beside(&to, &bytes)?;
+        }
+    }
+    Ok(())
+}
+
+pub fn write_json(path: &Path, value: &Value) -> Result<()> {
+    write_beside(path, format!("{value:#}\n").as_bytes())
+}
+
+fn write_beside(path: &Path, bytes: &[u8]) -> Result<()> {
+    let beside = path.with_extension("partial");
+    fs::write(&beside, bytes).with_context(|| beside.display().to_string())?;
+    fs::rename(&beside, path).with_context(|| path.display().to_string())
+}

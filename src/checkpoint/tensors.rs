@@ -1,0 +1,130 @@
+//! Tensors to and from safetensors files.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensors, View};
+use tch::{Device, Kind, Tensor};
+
+/// Every tensor of a safetensors file, and its metadata.
+pub fn read_tensors(path: &Path) -> Result<(BTreeMap<String, Tensor>, HashMap<String, String>)> {
+    let named = || path.display().to_string();
+    let file = File::open(path).with_context(named)?;
+    // SAFETY: checkpoints are written beside and renamed, never changed in place.
+    let map = unsafe { Mmap::map(&file) }.with_context(named)?;
+    let file = SafeTensors::deserialize(&map).with_context(named)?;
+    let (_, about) = SafeTensors::read_metadata(&map).with_context(named)?;
+    let mut tensors = BTreeMap::new();
+    for (name, view) in file.iter() {
+        let kind = kind(view.dtype()).with_context(|| format!("{}: tensor {name}", named()))?;
+        let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
+        tensors.insert(name.to_owned(), Tensor::from_data_size(view.data(), &shape, kind));
+    }
+    Ok((tensors, about.metadata().clone().unwrap_or_default()))
+}
+
+fn kind(dtype: Dtype) -> Result<Kind> {
+    Ok(match dtype {
+        Dtype::F32 => Kind::Float,
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        Dtype::F64 => Kind::Double,
+        Dtype::I64 => Kind::Int64,
+        Dtype::I32 => Kind::Int,
+        Dtype::U8 => Kind::Uint8,
+        Dtype::BOOL => Kind::Bool,
+        other => bail!("dtype {other:?} is none that a checkpoint has"),
+    })
+}
+
+/// The bytes of one tensor, on their way into a file.
+struct Bytes {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    data: Vec<u8>,
+}
+
+impl Bytes {
+    fn new(tensor: &Tensor) -> Result<Self> {
+        let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
+        let dtype = match tensor.kind() {
+            Kind::Float => Dtype::F32,
+            Kind::Int64 => Dtype::I64,
+            other => bail!("{other:?} tensors are not written"),
+        };
+        let mut data = vec![0; tensor.numel() * dtype.bitsize() / 8];
+        tensor.copy_data_u8(&mut data, tensor.numel());
+        let shape = tensor.size().iter().map(|&size| size as usize).collect();
+        Ok(Self { dtype, shape, data })
+    }
+}
+
+impl Bytes {
+    fn counts(values: &[u64]) -> Self {
+        let data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Self { dtype: Dtype::U64, shape: vec![values.len()], data }
+    }
+}
+
+impl View for Bytes {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.data)
+    }
+
+    fn data_len(&self) -> usize {
+        self.data.len()
+    }
+}
+
+/// Writes tensors beside `path`, then renames: what stood there is never half overwritten.
+///
+/// `about` is one key and value of metadata: more would come out in no fixed order.
+pub fn write_tensors<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
+    about: (&str, String),
+) -> Result<()> {
+    let bytes = tensors.into_iter().map(|(name, tensor)| Ok((name, Bytes::new(tensor)?)));
+    write(path, bytes.collect::<Result<_>>()?, about)
+}
+
+/// Writes vectors of texts: `embeddings` F32 `[N, …]` and `rows` U64 `[N]`; or, without pooling, `[T, …]` and
+/// where each text begins, `offsets` U64 `[N + 1]`.
+pub fn write_vectors(path: &Path, vectors: &[Tensor], rows: &[u64], pooled: bool) -> Result<()> {
+    let all = match (vectors.is_empty(), pooled) {
+        (true, _) => Tensor::zeros([0, 0], (Kind::Float, Device::Cpu)),
+        (_, true) => Tensor::stack(vectors, 0),
+        (_, false) => Tensor::cat(vectors, 0),
+    };
+    let mut bytes =
+        vec![("embeddings".to_owned(), Bytes::new(&all)?), ("rows".to_owned(), Bytes::counts(rows))];
+    if !pooled {
+        let ends = vectors.iter().scan(0, |end, vector| {
+            *end += vector.size()[0] as u64;
+            Some(*end)
+        });
+        let offsets: Vec<u64> = std::iter::once(0).chain(ends).collect();
+        bytes.push(("offsets".to_owned(), Bytes::counts(&offsets)));
+    }
+    write(path, bytes, ("format", "pt".into()))
+}
+
+fn write(path: &Path, bytes: Vec<(String, Bytes)>, about: (&str, String)) -> Result<()> {
+    let about = HashMap::from([(about.0.to_owned(), about.1)]);
+    let beside = path.with_extension("partial");
+    safetensors::serialize_to_file(bytes, Some(about), &beside)
+        .with_context(|| beside.display().to_string())?;
+    std::fs::rename(&beside, path).with_context(|| path.display().to_string())
+}

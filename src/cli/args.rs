@@ -1,0 +1,50 @@
+//! The command line, with `@FILE` recipes spliced in.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// The name this program was called by.
+pub fn program_name() -> String {
+    let first = env::args_os().next().unwrap_or_default();
+    Path::new(&first).file_stem().map_or("tapt".into(), |name| name.to_string_lossy().into_owned())
+}
+
+/// The arguments, each `@FILE` replaced by the arguments in that file (shell quoting, `#` comments).
+pub fn expand() -> Result<Vec<OsString>> {
+    let mut all = Vec::new();
+    for arg in env::args_os() {
+        match arg.to_str().and_then(|arg| arg.strip_prefix('@')) {
+            Some(file) if !all.is_empty() => all.extend(recipe(Path::new(file))?),
+            _ => all.push(arg),
+        }
+    }
+    Ok(all)
+}
+
+fn recipe(file: &Path) -> Result<Vec<OsString>> {
+    let text = fs::read_to_string(file).with_context(|| format!("@{}", file.display()))?;
+    let Some(args) = shlex::split(&text) else {
+        bail!("@{}: a quote is not closed", file.display());
+    };
+    Ok(args.into_iter().map(OsString::from).collect())
+}
+
+/// The model and the other paths of a program that takes `MODEL PATH…` or `--model MODEL PATH…`.
+pub fn model_first(model: Option<PathBuf>, mut paths: Vec<PathBuf>) -> Result<(PathBuf, Vec<PathBuf>)> {
+    match model {
+        Some(model) => Ok((model, paths)),
+        None if paths.is_empty() => bail!("a model is wanted: a directory of finetune or of Hugging Face"),
+        None => Ok((paths.remove(0), paths)),
+    }
+}
+
+/// The command line as one would type it, for headers and logs.
+pub fn command_line() -> String {
+    let mut words = vec![program_name()];
+    words.extend(env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()));
+    shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "))
+}

@@ -1,0 +1,46 @@
+//! Progress of long work: a bar on a terminal, plain lines otherwise, nothing with `-q`.
+
+use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Seconds between plain lines when standard error is not a terminal.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// A count towards a known end.
+pub struct Progress {
+    bar: ProgressBar,
+    said: Instant,
+    plain: bool,
+}
+
+impl Progress {
+    pub fn new(what: &'static str, total: u64) -> Self {
+        let terminal = io::stderr().is_terminal();
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
+        if terminal && !super::is_quiet() {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        let style = "{prefix} {wide_bar} {pos}/{len} {msg} {eta} left";
+        bar.set_style(ProgressStyle::with_template(style).unwrap_or(ProgressStyle::default_bar()));
+        bar.set_prefix(what);
+        Self { bar, said: Instant::now(), plain: !terminal && !super::is_quiet() }
+    }
+
+    /// `at` of the total is done; `message` says how it goes.
+    pub fn set(&mut self, at: u64, message: impl FnOnce() -> String) {
+        self.bar.set_position(at);
+        if !self.plain {
+            self.bar.set_message(message());
+        } else if self.said.elapsed() >= PAUSE {
+            self.said = Instant::now();
+            let total = self.bar.length().unwrap_or(0);
+            super::note(format_args!("{} {at}/{total} {}", self.bar.prefix(), message()));
+        }
+    }
+
+    pub fn finish(self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,184 @@
+//! Records to examples: which columns hold the text, its pair and its label.
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::{Map, Value};
+
+use super::Example;
+use super::read::{Record, Records};
+
+/// Which columns to take, before the first record tells what there is.
+#[derive(Debug, Clone, Default)]
+pub struct Columns {
+    /// Joined with a space; none means `text`, or the only column of strings.
+    pub text: Vec<String>,
+    pub pair: Option<String>,
+    pub label: Label,
+    pub group: Option<String>,
+    /// Names of the classes, the integer label i being names[i]; none if the file's own are taken.
+    pub names: Vec<String>,
+}
+
+/// Which column is the label.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Label {
+    None,
+    /// This one, where the first record has it.
+    IfPresent(String),
+    Column(String),
+}
+
+impl Default for Label {
+    fn default() -> Self {
+        Self::IfPresent("label".into())
+    }
+}
+
+/// An example with what a split looks at beside it.
+#[derive(Debug, Clone)]
+pub struct Row {
+    pub example: Example,
+    pub group: Option<String>,
+}
+
+pub type Rows = Box<dyn Iterator<Item = Result<Row>> + Send>;
+
+/// Turns the records of the file called `name` into rows. Errors name file, line and cause.
+pub fn rows(name: String, records: Records, mut columns: Columns) -> Rows {
+    Box::new(records.enumerate().map(move |(row, record)| {
+        let (line, record): Record = record?;
+        let place = || format!("{name}:{line}");
+        if row == 0 {
+            columns.settle(&record).with_context(place)?;
+        }
+        columns.row(&record, row as u64).with_context(place)
+    }))
+}
+
+impl Columns {
+    /// Makes what was left open definite: the text column, and whether there is a label.
+    fn settle(&mut self, first: &Map<String, Value>) -> Result<()> {
+        if self.text.is_empty() {
+            self.text = vec![default_text(first)?];
+        }
+        self.label = match std::mem::take(&mut self.label) {
+            Label::IfPresent(column) if first.contains_key(&column) => Label::Column(column),
+            Label::IfPresent(_) => Label::None,
+            known => known,
+        };
+        Ok(())
+    }
+
+    fn row(&self, record: &Map<String, Value>, row: u64) -> Result<Row> {
+        let texts: Vec<String> =
+            self.text.iter().map(|column| text(record, column)).collect::<Result<_>>()?;
+        let texts: Vec<&str> = texts.iter().map(String::as_str).filter(|t| !t.is_empty()).collect();
+        let pair = self.pair.as_ref().map(|column| text(record, column)).transpose()?;
+        let label = match &self.label {
+            Label::Column(column) => self.label(cell(record, column)?)?,
+            _ => None,
+        };
+        let group = self.group.as_ref().map(|column| text(record, column)).transpose()?;
+        Ok(Row { example: Example { text: texts.join(" "), pair, label, row }, group })
+    }
+
+    /// The name of the class; none for null, an empty cell and, where names are known, -1.
+    fn label(&self, value: &Value) -> Result<Option<String>> {
+        let label = match value {
+            Value::String(label) => label.clone(),
+            Value::Bool(label) => label.to_string(),
+            Value::Number(label) if !label.is_f64() => label.to_string(),
+            Value::Null => String::new(),
+            other => bail!("label {other} is not a string, an integer or a bool"),
+        };
+        match label.as_str() {
+            "" => Ok(None),
+            _ if self.names.is_empty() || self.names.contains(&label) => Ok(Some(label)),
+            "-1" => Ok(None),
+            number => {
+                let name = number.parse().ok().and_then(|i: usize| self.names.get(i));
+                let name =
+                    name.ok_or_else(|| anyhow!("unknown label {value}; {}", self.known()))?;
+                Ok(Some(name.clone()))
+            }
+        }
+    }
+
+    fn known(&self) -> String {
+        format!("labels are 0 to {}, {}", self.names.len() - 1, self.names.join(", "))
+    }
+}
+
+fn default_text(first: &Map<String, Value>) -> Result<String> {
+    if first.contains_key("text") {
+        return Ok("text".into());
+    }
+    let strings = first.iter().filter(|(name, value)| value.is_string() && *name != "label");
+    match strings.map(|(name, _)| name).collect::<Vec<_>>()[..] {
+        [only] => Ok(only.clone()),
+        _ => bail!("no column `text`; {}; choose with --text", there_are(first)),
+    }
+}
+
+fn cell<'a>(record: &'a Map<String, Value>, column: &str) -> Result<&'a Value> {
+    record.get(column).ok_or_else(|| anyhow!("no column `{column}`; {}", there_are(record)))
+}
+
+fn there_are(record: &Map<String, Value>) -> String {
+    let names: Vec<String> = record.keys().map(|name| format!("`{name}`")).collect();
+    format!("columns are {}", names.join(", "))
+}
+
+fn text(record: &Map<String, Value>, column: &str) -> Result<String> {
+    match cell(record, column)? {
+        Value::String(text) => Ok(text.clone()),
+        Value::Null => Ok(String::new()),
+        value @ (Value::Number(_) | Value::Bool(_)) => Ok(value.to_string()),
+        _ => bail!("column `{column}` is not text"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn first(columns: &Columns, record: Value) -> Result<Example> {
+        let records = std::iter::once(Ok((7, record.as_object().unwrap().clone())));
+        let mut rows = rows("f".into(), Box::new(records), columns.clone());
+        rows.next().unwrap().map(|row| row.example)
+    }
+
+    fn cause(columns: &Columns, record: Value) -> String {
+        format!("{:#}", first(columns, record).unwrap_err())
+    }
+
+    #[test]
+    fn defaults_take_text_and_label() {
+        let open = Columns::default();
+        let got = first(&open, json!({"label": 3, "text": "a"})).unwrap();
+        assert_eq!((got.text.as_str(), got.label.as_deref()), ("a", Some("3")));
+        assert_eq!(first(&open, json!({"n": 3, "body": "b", "label": "x"})).unwrap().text, "b");
+        assert!(cause(&open, json!({"a": "b", "c": "d"})).ends_with("--text"));
+    }
+
+    #[test]
+    fn names_give_integers_their_meaning() {
+        let names = vec!["neg".to_owned(), "pos".to_owned()];
+        let named = Columns { names, ..Default::default() };
+        let label = |label| first(&named, json!({"text": "", "label": label})).unwrap().label;
+        assert_eq!(label(json!(1)).as_deref(), Some("pos"));
+        assert_eq!(label(json!("neg")).as_deref(), Some("neg"));
+        assert_eq!(label(json!(-1)), None);
+        let error = cause(&named, json!({"text": "", "label": 2}));
+        assert_eq!(error, "f:7: unknown label 2; labels are 0 to 1, neg, pos");
+    }
+
+    #[test]
+    fn texts_join_and_missing_columns_are_named() {
+        let text = vec!["a".to_owned(), "b".to_owned()];
+        let two = Columns { text, ..Default::default() };
+        assert_eq!(first(&two, json!({"a": "x", "b": "y"})).unwrap().text, "x y");
+        assert_eq!(first(&two, json!({"a": "x", "b": null})).unwrap().text, "x");
+        assert_eq!(cause(&two, json!({"a": "x"})), "f:7: no column `b`; columns are `a`");
+    }
+}

@@ -1,0 +1,5 @@
+//! Plain numbers, no tensors: from counts to scores.
+
+mod confusion;
+
+pub use confusion::{ClassScore, Confusion};

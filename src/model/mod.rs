@@ -1,0 +1,109 @@
+//! Encoders of the BERT family: one file an architecture, heads once, over `dyn Encoder`.
+
+mod bert;
+mod block;
+mod distilbert;
+mod head;
+mod pool;
+mod roberta;
+
+use std::fmt::Debug;
+
+use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tch::Tensor;
+
+pub use block::Block;
+pub use head::{ClassNames, MaskedLm, MlmNames, SequenceClassifier, cross_entropy};
+pub use pool::{Layers, Pool};
+
+use crate::nn::{Activation, Batch, Scope};
+
+/// Token ids to hidden states.
+pub trait Encoder: Debug {
+    /// The embeddings, normalised: `[tokens, hidden]`.
+    fn embed(&self, batch: &Batch, train: bool) -> Tensor;
+
+    /// The layers above them.
+    fn blocks(&self) -> &[Block];
+
+    /// The table of word embeddings `[vocab, hidden]`, for a decoder tied to it.
+    fn word_embeddings(&self) -> &Tensor;
+
+    /// The last layer's hidden states `[tokens, hidden]`.
+    fn forward(&self, batch: &Batch, train: bool) -> Tensor {
+        let embedded = self.embed(batch, train);
+        self.blocks().iter().fold(embedded, |xs, block| block.forward(&xs, batch, train))
+    }
+
+    /// Hidden states of every layer, the embeddings first, each `[tokens, hidden]`; not for training.
+    fn hidden_states(&self, batch: &Batch) -> Vec<Tensor> {
+        let mut all = vec![self.embed(batch, false)];
+        for block in self.blocks() {
+            all.push(block.forward(&all[all.len() - 1], batch, false));
+        }
+        all
+    }
+}
+
+/// What `config.json` says of an architecture.
+pub trait Architecture: Debug {
+    /// What the encoder's tensors are called before the dot, e.g. `bert`.
+    fn prefix(&self) -> &'static str;
+
+    /// Stem of transformers' class names, e.g. `Bert` in `BertForMaskedLM`.
+    fn class(&self) -> &'static str;
+
+    fn sizes(&self) -> Sizes;
+
+    /// Builds the encoder at `scope`, which is the place of the prefix.
+    fn encoder(&self, scope: &Scope) -> Box<dyn Encoder>;
+
+    fn mlm_names(&self) -> MlmNames;
+
+    fn class_names(&self) -> ClassNames;
+}
+
+/// The numbers programs need of any architecture.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sizes {
+    pub hidden: i64,
+    pub layers: i64,
+    pub vocab: i64,
+    /// Longest sequence, special tokens included.
+    pub max_length: i64,
+    pub eps: f64,
+    pub init_std: f64,
+    pub activation: Activation,
+}
+
+/// The architecture of a `config.json`, by its `model_type`.
+pub fn architecture(config: &Value) -> Result<Box<dyn Architecture>> {
+    let kind = config["model_type"].as_str().context("`model_type` is missing")?;
+    Ok(match kind {
+        "bert" => Box::new(parse::<bert::Config>(config)?),
+        "roberta" => Box::new(parse::<roberta::Config>(config)?),
+        "distilbert" => Box::new(parse::<distilbert::Config>(config)?),
+        _ => bail!("model_type {kind:?} is none of bert, roberta, distilbert"),
+    })
+}
+
+/// A config whose numbers can be built from.
+trait Check {
+    fn sizes_and_heads(&self) -> (Sizes, i64);
+}
+
+fn parse<C: DeserializeOwned + Check>(config: &Value) -> Result<C> {
+    let parsed: C = serde_json::from_value(config.clone())?;
+    let (sizes, heads) = parsed.sizes_and_heads();
+    let positive = sizes.hidden > 0 && sizes.layers >= 0 && sizes.vocab > 0 && heads > 0;
+    if !positive || sizes.max_length <= 0 || sizes.hidden % heads != 0 {
+        bail!("its sizes cannot be built: {sizes:?} with {heads} attention heads");
+    }
+    let position = config["position_embedding_type"].as_str().unwrap_or("absolute");
+    if position != "absolute" {
+        bail!("position_embedding_type {position:?}: only absolute positions are known");
+    }
+    Ok(parsed)
+}

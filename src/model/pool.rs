@@ -1,0 +1,72 @@
+//! Which hidden states become a vector, and how.
+
+use std::str::FromStr;
+
+use anyhow::{Result, ensure};
+use clap::ValueEnum;
+use tch::Tensor;
+
+use super::Encoder;
+use crate::nn::Batch;
+
+/// Layers to take hidden states of; 0 is the embeddings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layers {
+    Last,
+    All,
+    One(usize),
+}
+
+impl FromStr for Layers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "last" => Ok(Self::Last),
+            "all" => Ok(Self::All),
+            n => n.parse().map(Self::One).map_err(|_| "last, all or a number is wanted".into()),
+        }
+    }
+}
+
+impl Layers {
+    /// Hidden states `[tokens, hidden]`, or `[tokens, layers + 1, hidden]` of all layers.
+    pub fn take(self, encoder: &dyn Encoder, batch: &Batch) -> Result<Tensor> {
+        match self {
+            Self::Last => Ok(encoder.forward(batch, false)),
+            Self::All => Ok(Tensor::stack(&encoder.hidden_states(batch), 1)),
+            Self::One(layer) => {
+                let last = encoder.blocks().len();
+                ensure!(layer <= last, "--layer {layer}: the last layer is {last}");
+                Ok(encoder.hidden_states(batch).swap_remove(layer))
+            }
+        }
+    }
+}
+
+/// How the vectors of a text's tokens become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Pool {
+    /// Their mean, special tokens included
+    Mean,
+    /// The first token's
+    Cls,
+    /// The largest value in each dimension
+    Max,
+    /// They stay as they are
+    None,
+}
+
+impl Pool {
+    /// From `[tokens, …]` of a batch, one tensor a sequence: `[…]`, or `[length, …]` for `None`.
+    pub fn pool(self, states: &Tensor, batch: &Batch) -> Vec<Tensor> {
+        let sequences = states.split_with_sizes(&batch.lengths, 0);
+        let one = |xs: Tensor| match self {
+            Self::Mean => xs.mean_dim(0, false, None),
+            Self::Cls => xs.select(0, 0),
+            Self::Max => xs.amax(0, false),
+            Self::None => xs,
+        };
+        sequences.into_iter().map(one).collect()
+    }
+}

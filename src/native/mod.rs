@@ -1,0 +1,61 @@
+//! What LibTorch has and tch does not expose, behind a safe face: so far, loading CUDA at run time.
+
+use std::ffi::CString;
+use std::path::Path;
+
+use anyhow::{Result, bail, ensure};
+use clap::Args;
+use serde::Serialize;
+use tch::Device;
+
+/// Where to compute, as flags.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct Compute {
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+
+    /// Threads [default: all cores]
+    #[arg(long)]
+    pub threads: Option<i32>,
+}
+
+impl Compute {
+    /// Sets the threads, loads CUDA where it is wanted and there, and gives the device.
+    pub fn open(&self) -> Result<Device> {
+        if let Some(threads) = self.threads {
+            ensure!(threads > 0, "--threads {threads}: at least 1 is wanted");
+            tch::set_num_threads(threads);
+        }
+        match self.device.as_str() {
+            "cpu" => Ok(Device::Cpu),
+            "auto" if !has_driver() => Ok(Device::Cpu),
+            "auto" => Ok(if load_cuda() && tch::Cuda::is_available() { Device::Cuda(0) } else { Device::Cpu }),
+            "cuda" => cuda(0),
+            named => match named.strip_prefix("cuda:").map(str::parse) {
+                Some(Ok(n)) => cuda(n),
+                _ => bail!("--device {named}: none of auto, cpu, cuda, cuda:N"),
+            },
+        }
+    }
+}
+
+fn cuda(n: usize) -> Result<Device> {
+    ensure!(has_driver(), "--device cuda: no NVIDIA driver here");
+    ensure!(load_cuda(), "--device cuda: libtorch_cuda.so or a library it needs is missing");
+    let count = tch::Cuda::device_count();
+    ensure!((n as i64) < count, "--device cuda:{n}: there are {count} devices");
+    Ok(Device::Cuda(n))
+}
+
+fn has_driver() -> bool {
+    Path::new("/dev/nvidiactl").exists() || Path::new("/proc/driver/nvidia/version").exists()
+}
+
+/// The programs link the CPU library alone, so that they run where CUDA is not installed; opening the other one
+/// registers its kernels.
+fn load_cuda() -> bool {
+    let Ok(name) = CString::new("libtorch_cuda.so") else { return false };
+    // SAFETY: the library is LibTorch's own; its initialisers only register kernels.
+    !unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) }.is_null()
+}

@@ -1,0 +1,108 @@
+//! Linear, LayerNorm, Embedding, Dropout, activations: as in torch, built at a `Scope`.
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::scope::{Delta, Init, Scope};
+
+/// `y = x Wᵀ + b`, and what the plan adds.
+#[derive(Debug)]
+pub struct Linear {
+    /// `[out, in]`
+    pub weight: Tensor,
+    /// `[out]`
+    pub bias: Tensor,
+    delta: Option<Box<dyn Delta>>,
+}
+
+impl Linear {
+    /// Weights not in the checkpoint are normal with deviation `std`, biases zero.
+    pub fn new(scope: &Scope, fan_in: i64, fan_out: i64, std: f64) -> Self {
+        let weight = scope.parameter("weight", &[fan_out, fan_in], Init::Normal(std));
+        let bias = scope.parameter("bias", &[fan_out], Init::Zeros);
+        Self { weight, bias, delta: scope.delta(fan_in, fan_out) }
+    }
+
+    /// `[tokens, in]` to `[tokens, out]`.
+    pub fn forward(&self, xs: &Tensor, train: bool) -> Tensor {
+        let ys = xs.linear(&self.weight, Some(&self.bias));
+        match &self.delta {
+            Some(delta) => delta.apply(xs, ys, train),
+            None => ys,
+        }
+    }
+}
+
+/// Layer normalisation over the last dimension.
+#[derive(Debug)]
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm {
+    pub fn new(scope: &Scope, size: i64, eps: f64) -> Self {
+        let weight = scope.parameter("weight", &[size], Init::Ones);
+        let bias = scope.parameter("bias", &[size], Init::Zeros);
+        Self { weight, bias, eps }
+    }
+
+    pub fn forward(&self, xs: &Tensor) -> Tensor {
+        let size = self.weight.size();
+        xs.layer_norm(size, Some(&self.weight), Some(&self.bias), self.eps, false)
+    }
+}
+
+/// Rows of a table, by id.
+#[derive(Debug)]
+pub struct Embedding {
+    /// `[count, size]`
+    pub weight: Tensor,
+}
+
+impl Embedding {
+    pub fn new(scope: &Scope, count: i64, size: i64, std: f64) -> Self {
+        Self { weight: scope.parameter("weight", &[count, size], Init::Normal(std)) }
+    }
+
+    /// `[tokens]` to `[tokens, size]`.
+    pub fn forward(&self, ids: &Tensor) -> Tensor {
+        Tensor::embedding(&self.weight, ids, -1, false, false)
+    }
+}
+
+/// Zeroes a share of what passes while training, and scales up the rest.
+#[derive(Debug, Clone, Copy)]
+pub struct Dropout(pub f64);
+
+impl Dropout {
+    pub fn forward(self, xs: Tensor, train: bool) -> Tensor {
+        if train && self.0 > 0.0 { xs.dropout(self.0, true) } else { xs }
+    }
+}
+
+/// The non-linearities of `config.json`, under its names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    Gelu,
+    #[serde(alias = "gelu_fast", alias = "gelu_pytorch_tanh")]
+    GeluNew,
+    Relu,
+    #[serde(alias = "swish")]
+    Silu,
+    Tanh,
+}
+
+impl Activation {
+    pub fn forward(self, xs: &Tensor) -> Tensor {
+        match self {
+            Activation::Gelu => xs.gelu("none"),
+            Activation::GeluNew => xs.gelu("tanh"),
+            Activation::Relu => xs.relu(),
+            Activation::Silu => xs.silu(),
+            Activation::Tanh => xs.tanh(),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Where parameters are born: a place in the tree of names, and the plan for what grows there.
+//!
+//! A model asks its `Scope` for layers; the scope asks a `Peft` what trains and what is added. So model files
+//! know names and shapes, and no model file knows a method of fine-tuning.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+
+use tch::{Device, Kind, Tensor};
+
+/// A way to fine-tune: which pretrained parameters train, and what is added to the linear layers.
+pub trait Peft: Debug {
+    /// Whether the parameter of this full name trains.
+    fn trains(&self, name: &str) -> bool;
+
+    /// What the linear layer at `at` gets beside its weight.
+    fn delta(&self, _at: &Scope, _fan_in: i64, _fan_out: i64) -> Option<Box<dyn Delta>> {
+        None
+    }
+}
+
+/// What a method adds to one linear layer.
+pub trait Delta: Debug {
+    /// The layer's output, from its input `xs` `[tokens, in]` and its own product `ys` `[tokens, out]`.
+    fn apply(&self, xs: &Tensor, ys: Tensor, train: bool) -> Tensor;
+}
+
+/// The plan where everything trains and nothing is added: full fine-tuning, and every new head.
+#[derive(Debug, Clone, Copy)]
+pub struct Everything;
+
+impl Peft for Everything {
+    fn trains(&self, _: &str) -> bool {
+        true
+    }
+}
+
+/// How a parameter begins that no file gives.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Init {
+    Zeros,
+    Ones,
+    /// Normal with this standard deviation.
+    Normal(f64),
+    /// Uniform between minus and plus this bound.
+    Uniform(f64),
+}
+
+/// One parameter of a model that was built.
+#[derive(Debug)]
+pub struct Parameter {
+    pub name: String,
+    pub tensor: Tensor,
+    pub trains: bool,
+    /// No file gave it.
+    pub new: bool,
+    /// A method of fine-tuning added it to the model.
+    pub added: bool,
+}
+
+/// What becomes of one parameter.
+struct Plan {
+    trains: bool,
+    added: bool,
+}
+
+/// Every parameter of one model, in order of birth, and the tensors of a file that wait to be asked for.
+#[derive(Debug)]
+pub struct Parameters {
+    device: Device,
+    given: BTreeMap<String, Tensor>,
+    born: Vec<Parameter>,
+    names: BTreeSet<String>,
+    faults: Vec<String>,
+}
+
+impl Parameters {
+    /// `given` are the tensors of a checkpoint under canonical names, any dtype, on any device.
+    pub fn new(device: Device, given: BTreeMap<String, Tensor>) -> Self {
+        let (born, names) = (Vec::new(), BTreeSet::new());
+        Self { device, given, born, names, faults: Vec::new() }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Parameter> {
+        self.born.iter()
+    }
+
+    pub fn trained(&self) -> impl Iterator<Item = &Parameter> {
+        self.born.iter().filter(|parameter| parameter.trains)
+    }
+
+    /// Number of weights: all, or those that train.
+    pub fn count(&self, trained: bool) -> usize {
+        self.born.iter().filter(|p| p.trains || !trained).map(|p| p.tensor.numel()).sum()
+    }
+
+    /// Parameters no file gave.
+    pub fn new_ones(&self) -> impl Iterator<Item = &Parameter> {
+        self.born.iter().filter(|parameter| parameter.new)
+    }
+
+    /// Tensors of the file that no layer asked for.
+    pub fn left_over(&self) -> &BTreeMap<String, Tensor> {
+        &self.given
+    }
+
+    /// Tensors whose shape does not fit, and names asked for twice.
+    pub fn faults(&self) -> &[String] {
+        &self.faults
+    }
+
+    fn create(&mut self, name: &str, shape: &[i64], init: Init, plan: Plan) -> Tensor {
+        if !self.names.insert(name.to_owned()) {
+            self.faults.push(format!("parameter {name} is built twice"));
+        }
+        let given = self.given.remove(name);
+        let new = given.is_none();
+        let tensor = match given {
+            Some(tensor) if tensor.size() == shape => self.adopt(&tensor),
+            Some(tensor) => {
+                let found = tensor.size();
+                self.faults.push(format!("tensor {name} has shape {found:?}, not {shape:?}"));
+                self.draw(shape, Init::Zeros)
+            }
+            None => self.draw(shape, init),
+        };
+        let Plan { trains, added } = plan;
+        let tensor = tensor.set_requires_grad(trains);
+        let (name, own) = (name.to_owned(), tensor.shallow_clone());
+        self.born.push(Parameter { name, tensor: own, trains, new, added });
+        tensor
+    }
+
+    /// A copy of our own: a file's tensors may be mapped memory.
+    fn adopt(&self, tensor: &Tensor) -> Tensor {
+        tensor.to_device(self.device).totype(Kind::Float).contiguous().copy()
+    }
+
+    fn draw(&self, shape: &[i64], init: Init) -> Tensor {
+        // Drawn on the CPU, so that a seed means the same on every device.
+        let tensor = Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+        let tensor = tch::no_grad(|| match init {
+            Init::Zeros => tensor,
+            Init::Ones => tensor.ones_like(),
+            Init::Normal(std) => tensor.randn_like() * std,
+            Init::Uniform(bound) => (tensor.rand_like() * 2 - 1) * bound,
+        });
+        tensor.to_device(self.device)
+    }
+}
+
+/// A place in the tree of parameters, and the plan that says how what grows there is trained.
+#[derive(Debug, Clone)]
+pub struct Scope<'a> {
+    path: String,
+    store: &'a RefCell<Parameters>,
+    peft: &'a dyn Peft,
+    added: bool,
+}
+
+impl<'a> Scope<'a> {
+    pub fn root(store: &'a RefCell<Parameters>, peft: &'a dyn Peft) -> Self {
+        Self { path: String::new(), store, peft, added: false }
+    }
+
+    /// The place `name` below this one; an empty name is this one.
+    pub fn at(&self, name: &str) -> Self {
+        Self { path: self.full(name), ..*self }
+    }
+
+    /// The same place, where everything trains: new heads.
+    pub fn trained(&self) -> Self {
+        Self { path: self.path.clone(), peft: &Everything, ..*self }
+    }
+
+    /// The same place, for what a method adds: it trains, and is no part of the plain model.
+    pub fn added(&self) -> Self {
+        Self { added: true, ..self.trained() }
+    }
+
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether a checkpoint gives `name` below this place.
+    pub fn is_given(&self, name: &str) -> bool {
+        self.store.borrow().given.contains_key(&self.full(name))
+    }
+
+    /// A tensor the checkpoint gives, before any layer takes it.
+    pub fn peek(&self, name: &str) -> Option<Tensor> {
+        self.store.borrow().given.get(&self.full(name)).map(Tensor::shallow_clone)
+    }
+
+    /// Takes a tensor the checkpoint gives and no layer needs.
+    pub fn discard(&self, name: &str) {
+        self.store.borrow_mut().given.remove(&self.full(name));
+    }
+
+    /// The parameter `name`: from the checkpoint, or drawn.
+    pub fn parameter(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
+        let name = self.full(name);
+        let plan = Plan { trains: self.peft.trains(&name), added: self.added };
+        self.store.borrow_mut().create(&name, shape, init, plan)
+    }
+
+    /// What the plan adds to the linear layer at this place.
+    pub fn delta(&self, fan_in: i64, fan_out: i64) -> Option<Box<dyn Delta>> {
+        self.peft.delta(self, fan_in, fan_out)
+    }
+
+    fn full(&self, name: &str) -> String {
+        match (self.path.is_empty(), name.is_empty()) {
+            (true, _) => name.to_owned(),
+            (_, true) => self.path.clone(),
+            _ => format!("{}.{name}", self.path),
+        }
+    }
+}

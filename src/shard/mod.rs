@@ -1,0 +1,17 @@
+//! The token shard: segments back to back, each one a complete safetensors blob. See `docs/formats.md`.
+
+mod header;
+mod ints;
+pub mod masking;
+mod segment;
+mod shard;
+mod stream;
+mod write;
+
+pub use header::{Header, Special};
+pub use ints::Ints;
+pub use masking::{MaskedBy, MaskedSequence, Masker, Masking, Unit};
+pub use segment::{Segment, View};
+pub use shard::{Labels, Shard, agree};
+pub use stream::{Segments, looks_like_shard, segments};
+pub use write::{Sequence, Writer, write_masked};

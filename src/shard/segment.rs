@@ -1,0 +1,338 @@
+//! One segment, checked whole before anything in it is used.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use memmap2::Mmap;
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+
+use super::header::{Header, Meta};
+use super::ints::{Ints, u64_at, width};
+use super::masking::MaskedBy;
+
+/// Where the bytes of a segment live.
+#[derive(Debug)]
+pub enum Bytes {
+    Mapped(Arc<Mmap>, Range<usize>),
+    Owned(Vec<u8>),
+}
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Bytes::Mapped(map, range) => &map[range.clone()],
+            Bytes::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// One validated segment; nothing is copied out of its bytes.
+#[derive(Debug)]
+pub struct Segment {
+    bytes: Bytes,
+    meta: Meta,
+    width: usize,
+    len: usize,
+    tokens: Range<usize>,
+    offsets: Range<usize>,
+    second: Option<Range<usize>>,
+    labels: Option<Range<usize>>,
+    words: Range<usize>,
+    rows: Range<usize>,
+    masked: Option<(Range<usize>, Range<usize>)>,
+}
+
+/// One sequence of a segment.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    pub tokens: Ints<'a>,
+    /// Where the second text of a pair begins.
+    pub second: Option<usize>,
+    /// The class, an index into the segment's label names.
+    pub label: Option<usize>,
+    pub row: u64,
+    /// Positions to predict, counted from the start of the *segment*, u32 each.
+    masked: Ints<'a>,
+    /// The ids that stood there.
+    pub targets: Ints<'a>,
+    start: usize,
+    words: &'a [u8],
+}
+
+impl<'a> View<'a> {
+    /// Positions to predict, counted from the start of the sequence.
+    pub fn masked(&self) -> impl Iterator<Item = usize> + 'a {
+        let start = self.start;
+        self.masked.iter().map(move |at| at as usize - start)
+    }
+
+    /// Whether token `t` of the sequence begins a word.
+    pub fn begins_word(&self, t: usize) -> bool {
+        let t = self.start + t;
+        self.words[t / 8] >> (t % 8) & 1 == 1
+    }
+}
+
+impl Segment {
+    /// Length in bytes of the header at the front of `head` (8 bytes), refused beyond safetensors' own limit.
+    pub fn header_len(head: [u8; 8]) -> Result<usize> {
+        const LIMIT: u64 = 100_000_000;
+        let len = u64::from_le_bytes(head);
+        ensure!(len <= LIMIT, "not a token shard (header of {len} bytes; the limit is {LIMIT})");
+        Ok(len as usize)
+    }
+
+    /// Parses a header and says how many bytes of tensors follow it.
+    pub fn parse_header(json: &[u8]) -> Result<(Metadata, usize)> {
+        let layout: Metadata = serde_json::from_slice(json).context("not a token shard")?;
+        let len = layout.data_len();
+        Ok((layout, len))
+    }
+
+    /// Checks `bytes[data..]` against `layout`: dtypes, shapes, offsets, ids, labels, masked positions.
+    pub fn new(bytes: Bytes, data: usize, layout: &Metadata) -> Result<Self> {
+        let none = Default::default();
+        let meta = Meta::from_map(layout.metadata().as_ref().unwrap_or(&none))?;
+        let width = width(meta.header.vocab_size);
+        let id = if width == 2 { Dtype::U16 } else { Dtype::U32 };
+        let tensors = Tensors { layout, data };
+        let (tokens, t) = tensors.get("tokens", id)?;
+        let (offsets, ends) = tensors.get("offsets", Dtype::U64)?;
+        ensure!(ends > 0, "tensor `offsets` is empty");
+        let len = ends - 1;
+        let masked = match meta.masked {
+            None => None,
+            Some(_) => {
+                let (masked, m) = tensors.get("masked", Dtype::U32)?;
+                Some((masked, tensors.sized("targets", id, m)?))
+            }
+        };
+        let segment = Self {
+            width,
+            len,
+            tokens,
+            offsets,
+            second: tensors.optional("second", Dtype::U16, len)?,
+            labels: tensors.labels(len)?,
+            words: tensors.sized("words", Dtype::U8, t.div_ceil(8))?,
+            rows: tensors.sized("rows", Dtype::U64, len)?,
+            masked,
+            meta,
+            bytes,
+        };
+        segment.check(t)?;
+        Ok(segment)
+    }
+
+    fn check(&self, t: usize) -> Result<()> {
+        let offsets = self.at(&self.offsets);
+        let mut last = 0;
+        for i in 0..=self.len {
+            let next = u64_at(offsets, i);
+            let follows = if i == 0 { next == 0 } else { next > last };
+            ensure!(follows, "tensor `offsets`: entry {i} does not follow the one before it");
+            last = next;
+        }
+        ensure!(last == t as u64, "tensor `offsets` ends at {last}, but there are {t} tokens");
+        let vocab = self.meta.header.vocab_size;
+        let special = &self.meta.header.special;
+        check_ids("metadata `special`", special.all.iter().copied(), vocab)?;
+        check_ids("metadata `special`", [special.cls, special.sep, special.pad].into_iter(), vocab)?;
+        check_ids("metadata `special`", special.mask.into_iter().chain(special.unk), vocab)?;
+        check_ids("tensor `tokens`", self.ids(&self.tokens).iter(), vocab)?;
+        self.check_masked(t, vocab)?;
+        self.check_rows()
+    }
+
+    fn check_masked(&self, t: usize, vocab: u32) -> Result<()> {
+        let Some((masked, targets)) = &self.masked else { return Ok(()) };
+        let mut next = 0;
+        for at in Ints::new(self.at(masked), 4).iter() {
+            let at = at as usize;
+            ensure!(at >= next && at < t, "tensor `masked`: position {at} is out of order or range");
+            next = at + 1;
+        }
+        check_ids("tensor `targets`", self.ids(targets).iter(), vocab)
+    }
+
+    fn check_rows(&self) -> Result<()> {
+        for i in 0..self.len {
+            let view = self.view(i);
+            if let Some(second) = view.second {
+                ensure!(second <= view.tokens.len(), "tensor `second`: entry {i} is past its sequence");
+            }
+        }
+        let Some(labels) = &self.labels else { return Ok(()) };
+        let names = self.labels().len() as u64;
+        let labels = self.at(labels);
+        let bad = (0..self.len).map(|i| u64_at(labels, i)).find(|&label| label >= names);
+        match bad {
+            None => Ok(()),
+            Some(label) => bail!("tensor `labels`: {} has no name", label as i64),
+        }
+    }
+
+    /// Number of sequences.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub fn header(&self) -> &Header {
+        &self.meta.header
+    }
+
+    pub fn masked_by(&self) -> Option<&MaskedBy> {
+        self.meta.masked.as_ref()
+    }
+
+    /// Names of the classes; empty without labels.
+    pub fn labels(&self) -> &[String] {
+        self.meta.labels.as_deref().unwrap_or_default()
+    }
+
+    pub fn is_labelled(&self) -> bool {
+        self.labels.is_some()
+    }
+
+    pub fn is_pairs(&self) -> bool {
+        self.second.is_some()
+    }
+
+    /// Every token of the segment.
+    pub fn tokens(&self) -> Ints<'_> {
+        self.ids(&self.tokens)
+    }
+
+    /// Number of masked positions.
+    pub fn masked_len(&self) -> usize {
+        self.masked.as_ref().map_or(0, |(masked, _)| masked.len() / 4)
+    }
+
+    /// The whole blob, as it lies in the file.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+
+    /// Where sequence `i` begins and ends within the segment, in tokens.
+    pub fn range(&self, i: usize) -> Range<usize> {
+        let offsets = self.at(&self.offsets);
+        u64_at(offsets, i) as usize..u64_at(offsets, i + 1) as usize
+    }
+
+    /// Sequence `i`. Panics beyond `len`.
+    pub fn view(&self, i: usize) -> View<'_> {
+        let range = self.range(i);
+        let (masked, targets) = self.masked_in(&range);
+        View {
+            tokens: self.tokens().slice(range.start, range.end),
+            second: self.second.as_ref().map(|at| Ints::new(self.at(at), 2).get(i) as usize),
+            label: self.labels.as_ref().map(|at| u64_at(self.at(at), i) as usize),
+            row: u64_at(self.at(&self.rows), i),
+            masked,
+            targets,
+            start: range.start,
+            words: self.at(&self.words),
+        }
+    }
+
+    fn masked_in(&self, range: &Range<usize>) -> (Ints<'_>, Ints<'_>) {
+        let Some((masked, targets)) = &self.masked else {
+            return (Ints::new(&[], 4), Ints::new(&[], self.width));
+        };
+        let masked = Ints::new(self.at(masked), 4);
+        let from = partition_point(masked, range.start);
+        let to = partition_point(masked, range.end);
+        (masked.slice(from, to), self.ids(targets).slice(from, to))
+    }
+
+    pub(super) fn words(&self) -> &[u8] {
+        self.at(&self.words)
+    }
+
+    /// The tensors that masking leaves as they are, with their shapes: name, dtype, length, bytes.
+    pub(super) fn kept(&self) -> Vec<(&'static str, Dtype, usize, &[u8])> {
+        let mut kept = vec![("offsets", Dtype::U64, self.len + 1, self.at(&self.offsets))];
+        if let Some(second) = &self.second {
+            kept.push(("second", Dtype::U16, self.len, self.at(second)));
+        }
+        if let Some(labels) = &self.labels {
+            kept.push(("labels", Dtype::I64, self.len, self.at(labels)));
+        }
+        kept.push(("words", Dtype::U8, self.words.len(), self.words()));
+        kept.push(("rows", Dtype::U64, self.len, self.at(&self.rows)));
+        kept
+    }
+
+    pub(super) fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    fn at(&self, range: &Range<usize>) -> &[u8] {
+        &self.bytes.as_ref()[range.clone()]
+    }
+
+    fn ids(&self, range: &Range<usize>) -> Ints<'_> {
+        Ints::new(self.at(range), self.width)
+    }
+}
+
+fn partition_point(sorted: Ints<'_>, bound: usize) -> usize {
+    let (mut low, mut high) = (0, sorted.len());
+    while low < high {
+        let middle = (low + high) / 2;
+        if (sorted.get(middle) as usize) < bound { low = middle + 1 } else { high = middle }
+    }
+    low
+}
+
+fn check_ids(what: &str, ids: impl Iterator<Item = u32>, vocab: u32) -> Result<()> {
+    let largest = ids.fold(0, u32::max);
+    ensure!(largest < vocab, "{what}: id {largest} in a vocabulary of {vocab}");
+    Ok(())
+}
+
+/// The tensors a header declares, looked up with the dtype and length they must have.
+struct Tensors<'a> {
+    layout: &'a Metadata,
+    data: usize,
+}
+
+impl Tensors<'_> {
+    fn get(&self, name: &str, dtype: Dtype) -> Result<(Range<usize>, usize)> {
+        let info = self.layout.info(name).with_context(|| format!("tensor `{name}` is missing"))?;
+        self.checked(name, info, dtype)
+    }
+
+    fn checked(&self, name: &str, info: &TensorInfo, dtype: Dtype) -> Result<(Range<usize>, usize)> {
+        let [len] = info.shape[..] else { bail!("tensor `{name}` has shape {:?}", info.shape) };
+        ensure!(info.dtype == dtype, "tensor `{name}` is {:?}, not {dtype:?}", info.dtype);
+        let (from, to) = info.data_offsets;
+        Ok((self.data + from..self.data + to, len))
+    }
+
+    fn sized(&self, name: &str, dtype: Dtype, len: usize) -> Result<Range<usize>> {
+        let (range, found) = self.get(name, dtype)?;
+        ensure!(found == len, "tensor `{name}` has {found} entries, not {len}");
+        Ok(range)
+    }
+
+    fn optional(&self, name: &str, dtype: Dtype, len: usize) -> Result<Option<Range<usize>>> {
+        self.layout.info(name).map(|_| self.sized(name, dtype, len)).transpose()
+    }
+
+    fn labels(&self, len: usize) -> Result<Option<Range<usize>>> {
+        if let Some(info) = self.layout.info("labels") {
+            ensure!(
+                info.dtype != Dtype::F32,
+                "its labels are numbers (regression or multi-label): classes are wanted"
+            );
+        }
+        self.optional("labels", Dtype::I64, len)
+    }
+}

@@ -1,0 +1,129 @@
+//! Segments in order: from a memory-mapped file, or from a pipe.
+
+use std::fs::File;
+use std::io::{self, BufRead, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use memmap2::Mmap;
+
+use super::segment::{Bytes, Segment};
+
+/// The segments of one shard, front to back.
+pub struct Segments {
+    name: String,
+    source: Source,
+    at: usize,
+    failed: bool,
+}
+
+enum Source {
+    Mapped(Arc<Mmap>),
+    Stream(Box<dyn Read>),
+}
+
+/// Opens a shard; `-` is standard input. A regular file is mapped, anything else is read as it comes.
+pub fn segments(path: &Path) -> Result<Segments> {
+    let name = path.display().to_string();
+    if path == Path::new("-") {
+        return Ok(Segments::stream("standard input", Box::new(io::stdin())));
+    }
+    let file = File::open(path).with_context(|| name.clone())?;
+    let about = file.metadata().with_context(|| name.clone())?;
+    ensure!(!about.is_dir(), "{name}: is a directory; a token shard is wanted");
+    if !about.is_file() {
+        return Ok(Segments::stream(&name, Box::new(file)));
+    }
+    ensure!(about.len() > 0, "{name}: empty; not a token shard");
+    // SAFETY: shards are written beside and renamed, never changed in place.
+    let map = unsafe { Mmap::map(&file) }.with_context(|| name.clone())?;
+    Ok(Segments { name, source: Source::Mapped(Arc::new(map)), at: 0, failed: false })
+}
+
+impl Segments {
+    /// Segments from any reader; `name` is what errors call it.
+    pub fn stream(name: &str, reader: Box<dyn Read>) -> Self {
+        Self { name: name.to_owned(), source: Source::Stream(reader), at: 0, failed: false }
+    }
+
+    fn read(&mut self) -> Result<Option<Segment>> {
+        let at = self.at;
+        let (bytes, data, layout) = match &mut self.source {
+            Source::Mapped(map) if at == map.len() => return Ok(None),
+            Source::Mapped(map) => {
+                let rest = &map[at..];
+                let head = rest.first_chunk().context("it ends inside a header")?;
+                let json = rest.get(8..8 + Segment::header_len(*head)?);
+                let json = json.context("it ends inside a header, or is no token shard")?;
+                let (layout, len) = Segment::parse_header(json)?;
+                let data = 8 + json.len();
+                let end = data.checked_add(len).filter(|&end| end <= rest.len());
+                let end = end.context("it ends inside a segment: the program that wrote it was cut off")?;
+                (Bytes::Mapped(map.clone(), at..at + end), data, layout)
+            }
+            Source::Stream(reader) => {
+                let mut bytes = take(reader, 8)?;
+                match bytes.len() {
+                    0 if at > 0 => return Ok(None),
+                    0 => bail!("empty; not a token shard"),
+                    _ => {}
+                }
+                let head = bytes.first_chunk().context("it ends inside a header")?;
+                let json = Segment::header_len(*head)?;
+                extend(reader, &mut bytes, json)?;
+                let (layout, len) = Segment::parse_header(&bytes[8..])?;
+                extend(reader, &mut bytes, len)?;
+                (Bytes::Owned(bytes), 8 + json, layout)
+            }
+        };
+        self.at += bytes.as_ref().len();
+        Segment::new(bytes, data, &layout).map(Some)
+    }
+}
+
+/// At most `len` bytes; the buffer grows with what arrives, not with what a header promises.
+fn take(reader: &mut dyn Read, len: usize) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.take(len as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn extend(reader: &mut dyn Read, bytes: &mut Vec<u8>, len: usize) -> Result<()> {
+    let got = reader.take(len as u64).read_to_end(bytes)?;
+    ensure!(got == len, "it ends inside a segment: the program that wrote it was cut off");
+    Ok(())
+}
+
+impl Iterator for Segments {
+    type Item = Result<Segment>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let at = self.at;
+        let next = self.read().with_context(|| match at {
+            0 => self.name.clone(),
+            _ => format!("{}: segment at byte {at}", self.name),
+        });
+        self.failed = next.is_err();
+        next.transpose()
+    }
+}
+
+/// Whether the first bytes could be a safetensors header; nothing is consumed, not even of standard input.
+pub fn looks_like_shard(path: &Path) -> io::Result<bool> {
+    let mut head = [0; 9];
+    let read = if path == Path::new("-") {
+        let mut stdin = io::stdin().lock();
+        let buffer = stdin.fill_buf()?;
+        let read = buffer.len().min(9);
+        head[..read].copy_from_slice(&buffer[..read]);
+        read
+    } else {
+        File::open(path)?.take(9).read(&mut head)?
+    };
+    // The high bytes of a header's length are 0, and no text has NULs before a brace.
+    Ok(read == 9 && head[5..8] == [0, 0, 0] && head[8] == b'{')
+}

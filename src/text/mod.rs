@@ -1,0 +1,251 @@
+//! Documents to ids, as transformers' fast tokenizers do it; training a tokenizer.
+
+mod config;
+mod count;
+mod train;
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+use tokenizers::{TruncationDirection, TruncationParams, TruncationStrategy};
+
+use crate::shard::{Header, Sequence, Special};
+use config::Config;
+pub use count::Count;
+pub use train::{Kind, train};
+
+/// Sequences longer than this are of no use to any encoder we know, unless asked for.
+const LONGEST: u32 = 512;
+/// Texts a task of the thread pool takes at least.
+const CHUNK: usize = 64;
+
+/// A tokenizer as a model directory describes it.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    digest: String,
+    special: Special,
+    longest: Option<u32>,
+    direction: TruncationDirection,
+}
+
+/// A text, or a pair of texts, as token ids with special tokens around.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Encoded {
+    pub tokens: Vec<u32>,
+    /// `[tokens]`: whether the token begins a word; special tokens do.
+    pub words: Vec<bool>,
+    /// Pairs: where the second text begins.
+    pub second: Option<u16>,
+    /// Whether tokens were cut off.
+    pub truncated: bool,
+}
+
+impl Encoded {
+    /// A sequence of a shard, for row `row` of the source.
+    pub fn into_sequence(self, label: Option<String>, row: u64) -> Sequence {
+        let Self { tokens, words, second, .. } = self;
+        Sequence { tokens, words, second, label, row }
+    }
+}
+
+/// Which tokenizer, and how long its sequences may be.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Encoding {
+    /// Directory of a model, or its tokenizer.json
+    #[arg(long, value_name = "MODEL")]
+    pub tokenizer: Option<PathBuf>,
+
+    /// Cut sequences to N tokens, special tokens included; of a pair the longer text first
+    /// [default: what the tokenizer allows, at most 512]
+    #[arg(long, value_name = "N")]
+    pub max_length: Option<u32>,
+}
+
+impl Encoding {
+    /// Opens the tokenizer, set to cut what is too long.
+    pub fn open(&self) -> Result<Tokenizer> {
+        let Some(path) = &self.tokenizer else {
+            bail!(
+                "no --tokenizer given: name a model's directory, or ask for the rows themselves with --jsonl"
+            );
+        };
+        let mut tokenizer = Tokenizer::open(path)?;
+        tokenizer.truncate(self.max_length.unwrap_or(tokenizer.max_length()))?;
+        Ok(tokenizer)
+    }
+}
+
+/// What to encode: a text, and the second text of a pair.
+pub type Texts<'a> = (&'a str, Option<&'a str>);
+
+impl Tokenizer {
+    /// Opens `tokenizer.json`, given itself or its directory, with the settings of the files beside it.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
+        Self::read(&file).with_context(|| file.display().to_string())
+    }
+
+    fn read(file: &PathBuf) -> Result<Self> {
+        let bytes = std::fs::read(file).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => {
+                anyhow!("{error}; tapt does not download models yet: name a directory that has it")
+            }
+            _ => error.into(),
+        })?;
+        let config = Config::beside(file)?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes)
+            .map_err(|error| anyhow!("not a tokenizer: {error}"))?;
+        let direction = config.direction(inner.get_truncation());
+        config.apply(&mut inner)?;
+        inner.with_padding(None).with_truncation(None).map_err(failed)?;
+        let special = config.special(&inner)?;
+        let digest = format!("{:x}", Sha256::digest(&bytes));
+        Ok(Self { inner, digest, special, longest: config.longest(), direction })
+    }
+
+    /// Cuts what is longer than `length` tokens, special tokens included; of a pair the longer text first.
+    pub fn truncate(&mut self, length: u32) -> Result<()> {
+        let (least, most) = (self.special_in_pair() + 1, u32::from(u16::MAX));
+        ensure!(
+            (least..=most).contains(&length),
+            "--max-length {length}: between {least} and {most}"
+        );
+        let (max_length, direction) = (length as usize, self.direction);
+        let strategy = TruncationStrategy::LongestFirst;
+        let params = TruncationParams { max_length, direction, strategy, stride: 0 };
+        self.inner.with_truncation(Some(params)).map_err(failed)?;
+        Ok(())
+    }
+
+    fn special_in_pair(&self) -> u32 {
+        use tokenizers::PostProcessor;
+        self.inner.get_post_processor().map_or(0, |post| post.added_tokens(true)) as u32
+    }
+
+    /// The most tokens a sequence may have: as set by `truncate`, else the model's own limit, at most 512.
+    pub fn max_length(&self) -> u32 {
+        let set = self.inner.get_truncation().map(|set| set.max_length as u32);
+        set.unwrap_or(self.longest.unwrap_or(LONGEST).min(LONGEST))
+    }
+
+    /// The header of a shard of what this tokenizer encodes.
+    pub fn header(&self, source: serde_json::Value, command: String) -> Header {
+        Header {
+            tokenizer: self.digest.clone(),
+            vocab_size: self.vocab_size(),
+            special: self.special.clone(),
+            max_length: self.max_length(),
+            source,
+            command,
+        }
+    }
+
+    /// sha256 of tokenizer.json, hexadecimal.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    pub fn special(&self) -> &Special {
+        &self.special
+    }
+
+    /// One more than the largest id.
+    pub fn vocab_size(&self) -> u32 {
+        let largest = self.inner.get_vocab(true).into_values().max().map_or(0, |id| id + 1);
+        largest.max(self.inner.get_vocab_size(true) as u32)
+    }
+
+    /// The text of some tokens, special ones left out.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String> {
+        self.inner.decode(tokens, true).map_err(failed)
+    }
+
+    /// The token of an id, as the vocabulary spells it.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    pub fn encode(&self, (text, pair): Texts) -> Result<Encoded> {
+        let encoding = match pair {
+            Some(pair) => self.inner.encode((text, pair), true),
+            None => self.inner.encode(text, true),
+        };
+        Ok(encoded(&encoding.map_err(failed)?, pair.is_some()))
+    }
+
+    /// Encodes on all threads, in order.
+    pub fn encode_batch(&self, texts: &[Texts]) -> Result<Vec<Encoded>> {
+        texts.par_iter().with_min_len(CHUNK).map(|texts| self.encode(*texts)).collect()
+    }
+}
+
+fn failed(error: tokenizers::Error) -> anyhow::Error {
+    anyhow!("tokenizer: {error}")
+}
+
+fn encoded(encoding: &tokenizers::Encoding, is_pair: bool) -> Encoded {
+    let tokens = encoding.get_ids().to_vec();
+    let sequences = encoding.get_sequence_ids();
+    let places: Vec<_> = encoding.get_word_ids().iter().zip(&sequences).collect();
+    let begins = |t: usize| places[t].0.is_none() || t == 0 || places[t] != places[t - 1];
+    let words = (0..tokens.len()).map(begins).collect();
+    let last = tokens.len().saturating_sub(1);
+    let second = sequences.iter().position(|sequence| *sequence == Some(1)).unwrap_or(last);
+    let second = is_pair.then(|| u16::try_from(second).unwrap_or(u16::MAX));
+    Encoded { tokens, words, second, truncated: !encoding.get_overflowing().is_empty() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tiny(kind: Kind) -> (tempfile::TempDir, Tokenizer) {
+        let dir = tempfile::tempdir().unwrap();
+        let texts = ["the cat sat on the mat", "cats and dogs, mats and logs"].repeat(20);
+        train(kind, 300, texts.into_iter().map(|text| Ok(text.to_owned())), dir.path()).unwrap();
+        let tokenizer = Tokenizer::open(dir.path()).unwrap();
+        (dir, tokenizer)
+    }
+
+    #[test]
+    fn pairs_words_and_truncation() {
+        let (_dir, mut tokenizer) = tiny(Kind::Bpe);
+        let whole = tokenizer.encode(("the cat", Some("dogs"))).unwrap();
+        let second = whole.second.unwrap() as usize;
+        assert_eq!(whole.tokens[second - 2..second], [2, 2]);
+        assert_eq!(tokenizer.decode(&whole.tokens[second..]).unwrap(), "dogs");
+        assert!(whole.words[1] && whole.words[second] && !whole.truncated);
+        let empty = tokenizer.encode(("", Some(""))).unwrap();
+        assert_eq!((empty.tokens, empty.second), (vec![0, 2, 2, 2], Some(3)));
+        tokenizer.truncate(6).unwrap();
+        let cut = tokenizer.encode(("the cat sat", Some("cats and dogs"))).unwrap();
+        assert_eq!((cut.tokens.len(), cut.truncated), (6, true));
+        assert!(tokenizer.truncate(4).is_err());
+    }
+
+    #[test]
+    fn training_gives_the_same_bytes() {
+        for kind in [Kind::Bpe, Kind::Wordpiece] {
+            let files = ["tokenizer.json", "tokenizer_config.json"];
+            let read = |dir: &Path| files.map(|file| std::fs::read(dir.join(file)).unwrap());
+            let (a, _) = tiny(kind);
+            let (b, _) = tiny(kind);
+            assert_eq!(read(a.path()), read(b.path()));
+        }
+    }
+
+    #[test]
+    fn wordpiece_marks_words() {
+        let (_dir, tokenizer) = tiny(Kind::Wordpiece);
+        let encoded = tokenizer.encode(("The catdog", None)).unwrap();
+        let pieces: Vec<String> =
+            encoded.tokens.iter().map(|&id| tokenizer.token(id).unwrap()).collect();
+        assert_eq!((&pieces[0][..], &pieces[1][..]), ("[CLS]", "the"));
+        for (piece, begins) in pieces.iter().zip(encoded.words) {
+            assert_eq!(begins, !piece.starts_with("##"), "{piece}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Batches: which sequences an optimizer step takes, and how they are split to fit in memory.
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use rand::seq::SliceRandom;
+use serde::Serialize;
+use tch::{Device, Tensor};
+
+use crate::nn::{Batch, Ids};
+use crate::random;
+
+/// Sizes of batches, as flags.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct BatchArgs {
+    /// Sequences per optimizer step
+    #[arg(long, default_value_t = 32, value_parser = crate::flags::count)]
+    pub batch: u64,
+
+    /// Tokens per forward pass: bounds memory, changes no result beyond rounding
+    #[arg(long, default_value_t = 8192, value_parser = crate::flags::count)]
+    pub micro_tokens: u64,
+}
+
+/// One training example: a sequence and what to predict of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Item {
+    pub ids: Ids,
+    /// Positions to predict, for a masked language model; empty for a classifier.
+    pub masked: Vec<u32>,
+    /// The ids at those positions, or the one class.
+    pub targets: Vec<i64>,
+}
+
+/// Training examples by number, epoch by epoch.
+pub trait Rows {
+    /// Examples in an epoch.
+    fn len(&self) -> usize;
+
+    /// Goes to `epoch`; called in rising order.
+    fn enter(&mut self, epoch: u64) -> Result<()>;
+
+    /// Example `i` of the epoch that was entered.
+    fn item(&self, i: usize) -> Item;
+}
+
+/// What goes through the model at once.
+#[derive(Debug)]
+pub struct Micro {
+    pub batch: Batch,
+    /// Token positions to predict `[masked]`; empty for a classifier.
+    pub masked: Tensor,
+    /// What to predict `[masked]` or `[batch]`.
+    pub targets: Tensor,
+}
+
+/// What one optimizer step takes.
+#[derive(Debug)]
+pub struct Step {
+    pub micros: Vec<Micro>,
+    /// Predictions in the whole step: the loss is divided by them, however it is split.
+    pub weight: u64,
+    /// Tokens in the whole step.
+    pub tokens: u64,
+}
+
+impl Step {
+    pub fn new(items: &[Item], micro_tokens: u64, device: Device) -> Self {
+        let lengths: Vec<usize> = items.iter().map(|item| item.ids.tokens.len()).collect();
+        let groups = micro_batches(&lengths, micro_tokens as usize);
+        let pick = |group: &Vec<usize>| group.iter().map(|&i| items[i].clone()).collect::<Vec<_>>();
+        Self {
+            micros: groups.iter().map(|group| Micro::new(&pick(group), device)).collect(),
+            weight: items.iter().map(|item| item.targets.len() as u64).sum(),
+            tokens: lengths.iter().sum::<usize>() as u64,
+        }
+    }
+}
+
+impl Micro {
+    pub fn new(items: &[Item], device: Device) -> Self {
+        let mut start = 0;
+        let (mut masked, mut targets): (Vec<i64>, Vec<i64>) = (Vec::new(), Vec::new());
+        for item in items {
+            masked.extend(item.masked.iter().map(|&at| start + i64::from(at)));
+            targets.extend(&item.targets);
+            start += item.ids.tokens.len() as i64;
+        }
+        let ids: Vec<Ids> = items.iter().map(|item| item.ids.clone()).collect();
+        Self {
+            batch: Batch::new(&ids, device),
+            masked: Tensor::from_slice(&masked).to_device(device),
+            targets: Tensor::from_slice(&targets).to_device(device),
+        }
+    }
+}
+
+/// Groups of sequences, longest first, of about equal length and at most `budget` tokens (or one sequence).
+pub fn micro_batches(lengths: &[usize], budget: usize) -> Vec<Vec<usize>> {
+    let mut sorted: Vec<usize> = (0..lengths.len()).collect();
+    sorted.sort_by_key(|&i| (std::cmp::Reverse(lengths[i]), i));
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut room = 0;
+    for i in sorted {
+        match groups.last_mut() {
+            Some(group) if lengths[i] <= room => group.push(i),
+            _ => {
+                groups.push(vec![i]);
+                room = budget.max(lengths[i]);
+            }
+        }
+        room -= lengths[i];
+    }
+    groups
+}
+
+/// The order of `n` examples in `epoch`: a function of (`seed`, `epoch`) alone.
+pub fn order(n: usize, seed: u64, epoch: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n).collect();
+    order.shuffle(&mut random::generator("order", seed, epoch));
+    order
+}
+
+/// Optimizer steps cut from rows: shuffled anew each epoch, the last step of an epoch may be short.
+#[derive(Debug)]
+pub struct Feed<R> {
+    pub rows: R,
+    args: BatchArgs,
+    seed: u64,
+    device: Device,
+    epoch: Option<u64>,
+    order: Vec<usize>,
+}
+
+impl<R: Rows> Feed<R> {
+    pub fn new(rows: R, args: &BatchArgs, seed: u64, device: Device) -> Result<Self> {
+        ensure!(rows.len() > 0, "there is nothing to train on: the shard has no sequences");
+        Ok(Self { rows, args: args.clone(), seed, device, epoch: None, order: Vec::new() })
+    }
+
+    pub fn steps_per_epoch(&self) -> u64 {
+        (self.rows.len() as u64).div_ceil(self.args.batch)
+    }
+
+    /// Step `step` of the run, counted from 0; epochs passed over are skipped in constant time where rows can.
+    pub fn step(&mut self, step: u64) -> Result<Step> {
+        let epoch = step / self.steps_per_epoch();
+        if self.epoch != Some(epoch) {
+            self.rows.enter(epoch)?;
+            self.order = order(self.rows.len(), self.seed, epoch);
+            self.epoch = Some(epoch);
+        }
+        let from = (step % self.steps_per_epoch() * self.args.batch) as usize;
+        let to = (from + self.args.batch as usize).min(self.order.len());
+        let items: Vec<Item> = self.order[from..to].iter().map(|&i| self.rows.item(i)).collect();
+        Ok(Step::new(&items, self.args.micro_tokens, self.device))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_sequence_is_in_one_micro_batch() {
+        let lengths = [5, 9, 2, 7, 30, 1];
+        let groups = micro_batches(&lengths, 16);
+        assert_eq!(groups, [vec![4], vec![1, 3], vec![0, 2, 5]]);
+    }
+
+    #[test]
+    fn order_is_a_permutation_that_changes_with_the_epoch() {
+        let (a, b) = (order(100, 1, 0), order(100, 1, 1));
+        assert_ne!(a, b);
+        assert_eq!(a, order(100, 1, 0));
+        let mut sorted = a;
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..100).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,164 @@
+//! Masked language modelling: rows from plain shards, masked as they are read, or from a masked stream.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+use tch::{Device, Tensor};
+
+use super::batches::{BatchArgs, Feed, Item, Micro, Rows, Step};
+use super::evaluate;
+use super::fit::Task;
+use crate::model::{MaskedLm, cross_entropy};
+use crate::nn::Ids;
+use crate::shard::{MaskedBy, Masker, Masking, Segment, Segments, Shard, View, segments};
+
+/// Where masked sequences come from, epoch after epoch.
+pub enum Epochs {
+    /// Plain shards, masked here, to the same bits as `mask` would.
+    Plain { shard: Shard, masking: Masking, seed: u64, masker: Option<Masker> },
+    /// Masked segments; one epoch is held at a time.
+    Masked { now: Shard, epoch: u64, next: Option<Segment>, rest: Box<dyn Iterator<Item = Result<Segment>>> },
+}
+
+impl Epochs {
+    /// Opens shards, plain or masked; `-` is standard input.
+    pub fn open(paths: &[PathBuf], masking: &Masking, seed: u64) -> Result<Self> {
+        let parts: Result<Vec<Segments>> = paths.iter().map(|path| segments(path)).collect();
+        let mut rest: Box<dyn Iterator<Item = Result<Segment>>> = Box::new(parts?.into_iter().flatten());
+        let first = rest.next().context("no shard given")??;
+        if first.masked_by().is_some() {
+            let (now, next) = gather(first, &mut rest)?;
+            return Ok(Self::Masked { now, epoch: 0, next, rest });
+        }
+        let all: Result<Vec<Segment>> = std::iter::once(Ok(first)).chain(rest).collect();
+        let shard = Shard::from_segments(all?)?;
+        Ok(Self::Plain { shard, masking: masking.clone(), seed, masker: None })
+    }
+
+    /// The shard of the current epoch.
+    pub fn shard(&self) -> &Shard {
+        match self {
+            Self::Plain { shard, .. } => shard,
+            Self::Masked { now, .. } => now,
+        }
+    }
+
+    /// Steps of a run: `steps`, or so many epochs. A masked stream says itself how many epochs it has.
+    pub fn total(&self, steps: Option<u64>, epochs: Option<u64>, per_epoch: u64) -> Result<u64> {
+        let epochs = match self {
+            Self::Plain { .. } => epochs.unwrap_or(1),
+            Self::Masked { .. } if epochs.is_some() => {
+                bail!("--epochs: a masked stream has its own; give them to mask, or use --steps")
+            }
+            Self::Masked { now, .. } => now.segments()[0].masked_by().map_or(1, |by| by.epochs),
+        };
+        match steps {
+            None if epochs == 0 => bail!("the masked stream has no end: --steps is wanted"),
+            _ => Ok(steps.unwrap_or(per_epoch * epochs)),
+        }
+    }
+}
+
+/// The segments of one epoch, and the first of the next.
+fn gather(
+    first: Segment,
+    rest: &mut dyn Iterator<Item = Result<Segment>>,
+) -> Result<(Shard, Option<Segment>)> {
+    let epoch = first.masked_by().map(|by| by.epoch);
+    let mut all = vec![first];
+    for segment in rest {
+        let segment = segment?;
+        if segment.masked_by().map(|by| by.epoch) != epoch {
+            return Ok((Shard::from_segments(all)?, Some(segment)));
+        }
+        all.push(segment);
+    }
+    Ok((Shard::from_segments(all)?, None))
+}
+
+impl Rows for Epochs {
+    fn len(&self) -> usize {
+        self.shard().len()
+    }
+
+    fn enter(&mut self, wanted: u64) -> Result<()> {
+        match self {
+            Self::Plain { shard, masking, seed, masker } => {
+                let by = MaskedBy { masking: masking.clone(), seed: *seed, epoch: wanted, epochs: 0 };
+                *masker = Some(Masker::new(&by, shard.header())?);
+            }
+            Self::Masked { now, epoch, next, rest } => {
+                while *epoch < wanted {
+                    let Some(first) = next.take() else {
+                        bail!("the masked stream ended after epoch {epoch}, before the last step");
+                    };
+                    let len = now.len();
+                    (*now, *next) = gather(first, rest)?;
+                    ensure!(now.len() == len, "epoch {wanted} has {} sequences, not {len}", now.len());
+                    *epoch += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn item(&self, i: usize) -> Item {
+        match self {
+            Self::Plain { shard, masker: Some(masker), .. } => {
+                let view = shard.view(i);
+                let hidden = masker.mask(&view, i as u64);
+                let ids = Ids { tokens: hidden.tokens, second: view.second };
+                let targets = hidden.targets.into_iter().map(i64::from).collect();
+                Item { ids, masked: hidden.masked, targets }
+            }
+            _ => masked_item(&self.shard().view(i)),
+        }
+    }
+}
+
+/// A sequence of a masked shard, as a training or evaluation example.
+pub fn masked_item(view: &View) -> Item {
+    Item {
+        ids: Ids { tokens: view.tokens.iter().collect(), second: view.second },
+        masked: view.masked().map(|at| at as u32).collect(),
+        targets: view.targets.iter().map(i64::from).collect(),
+    }
+}
+
+/// Masked language modelling as a task to fit.
+pub struct Mlm<'a> {
+    pub model: &'a MaskedLm,
+    pub feed: Feed<Epochs>,
+    pub eval: Option<&'a Shard>,
+    device: Device,
+}
+
+impl<'a> Mlm<'a> {
+    pub fn new(
+        model: &'a MaskedLm,
+        rows: Epochs,
+        args: &BatchArgs,
+        eval: Option<&'a Shard>,
+        (seed, device): (u64, Device),
+    ) -> Result<Self> {
+        Ok(Self { model, feed: Feed::new(rows, args, seed, device)?, eval, device })
+    }
+}
+
+impl Task for Mlm<'_> {
+    fn step(&mut self, step: u64) -> Result<Step> {
+        self.feed.step(step)
+    }
+
+    fn loss(&self, micro: &Micro) -> Tensor {
+        let logits = self.model.logits(&micro.batch, &micro.masked, true);
+        cross_entropy(&logits, &micro.targets)
+    }
+
+    fn evaluate(&self) -> Result<Option<Value>> {
+        let Some(shard) = self.eval else { return Ok(None) };
+        let scores = evaluate::masked(self.model, shard, self.device, &mut |_| {})?;
+        Ok(Some(json!(scores.scores())))
+    }
+}

@@ -1,0 +1,26 @@
+//! Training: one loop for `pretrain` and `finetune`, and what it stands on.
+
+mod adamw;
+mod batches;
+mod classify;
+mod evaluate;
+mod fit;
+mod identity;
+mod log;
+mod mlm;
+mod run;
+mod schedule;
+mod state;
+
+pub use adamw::{AdamW, AdamWArgs};
+pub use batches::{BatchArgs, Feed, Item, Micro, Rows, Step, micro_batches, order};
+pub use classify::{Classification, Labelled, unlabelled};
+pub use evaluate::{
+    ClassScores, MaskedScores, best, classes, lengths, masked, probabilities, sweep,
+};
+pub use fit::{Best, Fit, FitArgs, Outcome, Task, Watch, fit};
+pub use log::Log;
+pub use mlm::{Epochs, Mlm};
+pub use run::{Course, Run, TrainArgs};
+pub use schedule::{Schedule, ScheduleArgs};
+pub use state::State;

@@ -1,0 +1,116 @@
+//! A run: its directory, its log, its state, and the settings every trainer shares.
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::Result;
+use clap::Args;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::adamw::{AdamW, AdamWArgs};
+use super::batches::BatchArgs;
+use super::fit::{Fit, FitArgs, Outcome, Task, Watch, fit};
+use super::identity::{digest_json, lock};
+use super::log::Log;
+use super::schedule::ScheduleArgs;
+use super::state::State;
+use crate::nn::Parameters;
+
+/// The settings `pretrain` and `finetune` share.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    pub schedule: ScheduleArgs,
+
+    #[command(flatten)]
+    pub batch: BatchArgs,
+
+    #[command(flatten)]
+    pub optimizer: AdamWArgs,
+
+    #[command(flatten)]
+    pub fit: FitArgs,
+
+    /// Seed of everything drawn: new weights, order, masks, dropout
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// How long a run is, and what makes it end early or keep other weights than the last.
+#[derive(Debug, Clone, Default)]
+pub struct Course {
+    pub total: u64,
+    pub steps_per_epoch: u64,
+    /// The score to be best at, and whether more of it is better.
+    pub metric: Option<(&'static str, bool)>,
+    pub patience: u64,
+}
+
+/// The directory of one run, held until dropped.
+pub struct Run {
+    state: State,
+    pub log: Log,
+    _lock: File,
+}
+
+impl Run {
+    /// Opens `dir` and logs what is about to run. `settings` and `inputs` make the run what it is: a state of
+    /// others is not resumed.
+    pub fn open(dir: &Path, about: Value, settings: &Value, inputs: &Value) -> Result<Self> {
+        let lock = lock(dir)?;
+        let mut log = Log::open(dir)?;
+        let version = env!("CARGO_PKG_VERSION");
+        let identity = digest_json(&json!([version, settings, inputs]));
+        let mut event = json!({"event": "run", "version": version});
+        merge(&mut event, about);
+        merge(&mut event, json!({"config": settings, "inputs": inputs, "identity": identity}));
+        log.write(&event)?;
+        Ok(Self { state: State::new(dir, identity), log, _lock: lock })
+    }
+
+    /// Trains to the end; the best weights are in the model then, or the last. Gives the event to log once the
+    /// model is saved; nothing if the run was asked to stop, and its state is saved.
+    pub fn train(
+        &mut self,
+        task: &mut dyn Task,
+        parameters: &Parameters,
+        args: &TrainArgs,
+        course: &Course,
+        watch: &mut Watch,
+    ) -> Result<Option<Value>> {
+        let mut optimizer = AdamW::new(parameters, &args.optimizer);
+        let mut plan = Fit {
+            total: course.total,
+            schedule: args.schedule.over(course.total)?,
+            seed: args.seed,
+            args: &args.fit,
+            eval_every: args.fit.eval_every.unwrap_or(course.steps_per_epoch),
+            metric: course.metric,
+            patience: course.patience,
+            state: self.state.clone(),
+            log: &mut self.log,
+        };
+        let Outcome::Done { step, seconds, best } = fit(task, &mut optimizer, &mut plan, watch)? else {
+            return Ok(None);
+        };
+        let mut done = json!({"event": "done", "step": step, "seconds": seconds});
+        if let (Some(best), Some((metric, _))) = (best, course.metric) {
+            best.restore(&mut optimizer)?;
+            done["best"] = json!({"step": best.step, metric: best.score});
+        }
+        Ok(Some(done))
+    }
+
+    /// Logs the end and forgets the state: the model is saved.
+    pub fn finish(mut self, done: &Value) -> Result<()> {
+        self.log.write(done)?;
+        self.state.remove()
+    }
+}
+
+fn merge(into: &mut Value, from: Value) {
+    if let (Some(into), Value::Object(from)) = (into.as_object_mut(), from) {
+        into.extend(from);
+    }
+}

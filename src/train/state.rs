@@ -1,0 +1,100 @@
+//! What a stopped run needs to go on: one safetensors file, written beside and renamed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::adamw::AdamW;
+use super::fit::Best;
+use crate::checkpoint::{read_tensors, write_tensors};
+
+/// The place of the state of a run, and what makes it that run.
+#[derive(Debug, Clone)]
+pub struct State {
+    dir: PathBuf,
+    identity: String,
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Position {
+    identity: String,
+    /// Steps done.
+    pub step: u64,
+    /// Seconds of training, over all processes of the run.
+    pub seconds: f64,
+    /// Evaluations in a row without a better score.
+    pub worse: u64,
+    best: Option<(u64, f64)>,
+}
+
+/// What is found where a state is looked for.
+#[derive(Debug)]
+pub enum Found {
+    Nothing,
+    /// A state of other settings or inputs: the run starts afresh.
+    Foreign,
+    Here(Box<Position>, BTreeMap<String, Tensor>),
+}
+
+impl State {
+    /// The state of the run `identity` in `dir/state`.
+    pub fn new(dir: &Path, identity: String) -> Self {
+        Self { dir: dir.join("state"), identity }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir.join("state.safetensors")
+    }
+
+    /// Reads the state, if there is one of this run.
+    pub fn find(&self) -> Result<Found> {
+        if !self.file().exists() {
+            return Ok(Found::Nothing);
+        }
+        let named = || self.file().display().to_string();
+        let (tensors, about) = read_tensors(&self.file())?;
+        let about = about.get("state").with_context(|| format!("{}: no state in it", named()))?;
+        let position: Position = serde_json::from_str(about).with_context(named)?;
+        match position.identity == self.identity {
+            true => Ok(Found::Here(Box::new(position), tensors)),
+            false => Ok(Found::Foreign),
+        }
+    }
+
+    pub fn save(&self, position: &Position, optimizer: &AdamW, best: Option<&Best>) -> Result<()> {
+        fs::create_dir_all(&self.dir).with_context(|| self.dir.display().to_string())?;
+        let about = Position {
+            identity: self.identity.clone(),
+            best: best.map(|best| (best.step, best.score)),
+            ..position.clone()
+        };
+        let kept = best.iter().flat_map(|best| best.tensors.iter());
+        let kept = kept.map(|(name, tensor)| (format!("best.{name}"), tensor));
+        let all = optimizer.state().into_iter().chain(kept);
+        write_tensors(&self.file(), all, ("state", serde_json::to_string(&about)?))
+    }
+
+    /// Removes the state: the run is done.
+    pub fn remove(&self) -> Result<()> {
+        match fs::remove_dir_all(&self.dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| self.dir.display().to_string())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Position {
+    /// The best so far, from the tensors saved with it.
+    pub fn best(&self, tensors: BTreeMap<String, Tensor>) -> Option<Best> {
+        let (step, score) = self.best?;
+        let kept = |(name, tensor): (String, Tensor)| Some((name.strip_prefix("best.")?.to_owned(), tensor));
+        Some(Best { step, score, tensors: tensors.into_iter().filter_map(kept).collect() })
+    }
+}

@@ -1,0 +1,167 @@
+"""Reference numbers from transformers and peft: fixtures.py OUT [--model DIR].
+
+OUT/NAME/{mlm,cls,lora} are checkpoints; OUT/NAME/io.safetensors holds one batch and what came of it.
+Everything is float32, without dropout, and laid out as our programs do: [tokens, …], no padding.
+"""
+
+import argparse
+import copy
+import shutil
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from peft import LoraConfig, get_peft_model
+from safetensors import safe_open
+from safetensors.torch import save_file
+from transformers import get_linear_schedule_with_warmup
+from transformers.utils import logging
+
+import real
+from batch import pad, unpad
+from models import CONFIGS, tiny, write_bare, write_old
+
+TARGETS = {"bert": ["query", "value"], "roberta": ["query", "value"], "distilbert": ["q_lin", "v_lin"]}
+TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"]
+
+
+def file_names(path):
+    with safe_open(path, "pt") as file:
+        return set(file.keys())
+
+
+def tiny_batch(name, vocab):
+    """Five sequences: a very short one, one close to the longest allowed, two pairs for BERT."""
+    draw = torch.Generator().manual_seed(7)
+    lengths = torch.tensor([17, 2, 63, 30, 9])
+    original = torch.randint(5, vocab, (int(lengths.sum()),), generator=draw)
+    ids = original.clone()
+    masked = torch.randperm(len(ids), generator=draw)[:23].sort().values
+    ids[masked[::2]] = 4  # some are masked, some replaced, some kept, as in training
+    ids[masked[1::4]] = torch.randint(5, vocab, (len(masked[1::4]),), generator=draw)
+    second = [8, 0, 0, 13, 0] if name == "bert" else [0] * 5
+    return {"ids": ids, "lengths": lengths, "second": torch.tensor(second), "masked": masked,
+            "targets": original[masked], "labels": torch.tensor([2, 0, 1, 1, 2])}
+
+
+def mlm_pass(model, batch, inputs):
+    logits = unpad(model(**inputs).logits, inputs)[batch["masked"]]
+    return logits, F.cross_entropy(logits, batch["targets"])
+
+
+def cls_pass(model, batch, inputs):
+    logits = model(**inputs).logits
+    return logits, F.cross_entropy(logits, batch["labels"])
+
+
+def file_name(name):
+    """PEFT keeps the adapter's name inside parameter names, but not in its file."""
+    return name.replace(".modules_to_save.default.", ".").replace(".default.", ".")
+
+
+def gradients(model, loss, prefix, keep=lambda name: True):
+    """By the name in the file; a tied decoder appears once, as the word embeddings."""
+    model.zero_grad(set_to_none=True)
+    loss.backward()
+    found = {file_name(name): p.grad for name, p in model.named_parameters() if p.requires_grad and keep(name)}
+    return {f"grad.{prefix}.{name}": grad.clone() for name, grad in found.items()}
+
+
+def reference(mlm, cls, batch, keep=lambda name: True):
+    """Hidden states, logits, losses and gradients of both heads."""
+    inputs = pad(batch["ids"], batch["lengths"], batch["second"], mlm.config)
+    hidden = cls.base_model(**inputs, output_hidden_states=True).hidden_states
+    out = {f"hidden.{i}": unpad(state, inputs) for i, state in enumerate(hidden)}
+    out["mlm_logits"], loss = mlm_pass(mlm, batch, inputs)
+    out |= {"mlm_loss": loss.reshape(1), **gradients(mlm, loss, "mlm", keep)}
+    out["class_logits"], loss = cls_pass(cls, batch, inputs)
+    return out | {"class_loss": loss.reshape(1), **gradients(cls, loss, "cls", keep)}
+
+
+def lora(cls_dir, cls, batch, targets, out):
+    """A saved LoRA adapter, B drawn at random and the head moved, with its logits and gradients."""
+    torch.manual_seed(11)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=targets, task_type="SEQ_CLS")
+    base = type(cls).from_pretrained(cls_dir, attn_implementation="eager")
+    model = get_peft_model(base, config).eval()
+    with torch.no_grad():
+        for value in (p for p in model.parameters() if p.requires_grad):
+            value.add_(0.3 * torch.randn_like(value))
+    model.save_pretrained(out)
+    logits, loss = cls_pass(model, batch, pad(batch["ids"], batch["lengths"], batch["second"], base.config))
+    grads = gradients(model, loss, "lora")
+    expected = {f"grad.lora.{name}" for name in file_names(out / "adapter_model.safetensors")}
+    assert set(grads) == expected, set(grads) ^ expected
+    return {"lora_logits": logits, "lora_loss": loss.reshape(1), **grads}
+
+
+def adamw(mlm, batch, steps=10):
+    """Ten steps as the Trainer makes them. `lr` is the rate a step used (the first is 0), `norm` is before clipping."""
+    model = copy.deepcopy(mlm)
+    inputs = pad(batch["ids"], batch["lengths"], batch["second"], model.config)
+    flat = [p for p in model.parameters() if p.ndim < 2]  # biases and LayerNorm: no decay
+    deep = [p for p in model.parameters() if p.ndim >= 2]
+    groups = [{"params": deep, "weight_decay": 0.01}, {"params": flat, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.999), eps=1e-8)
+    schedule = get_linear_schedule_with_warmup(optimizer, 2, steps)
+    log = {"adamw.loss": [], "adamw.lr": [], "adamw.norm": []}
+    for _ in range(steps):
+        _, loss = mlm_pass(model, batch, inputs)
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for values, value in zip(log.values(), (loss.item(), schedule.get_last_lr()[0], norm.item())):
+            values.append(value)
+        optimizer.step()
+        schedule.step()
+    after = {f"adamw.{name}": value for name, value in model.named_parameters()}
+    return {name: torch.tensor(values) for name, values in log.items()} | after
+
+
+def save(tensors, path):
+    """Parameters may share storage with a model and carry a graph: the file gets plain copies."""
+    save_file({name: value.detach().clone().contiguous() for name, value in tensors.items()}, path)
+
+
+def tiny_family(name, out):
+    mlm, cls = tiny(name)
+    mlm.save_pretrained(out / "mlm")
+    cls.save_pretrained(out / "cls")
+    for model, kind in ((mlm, "mlm"), (cls, "cls")):
+        ours = {n for n, _ in model.named_parameters()}
+        assert ours == file_names(out / kind / "model.safetensors"), f"{name}: {kind} names are not the file's"
+    batch = tiny_batch(name, mlm.config.vocab_size)
+    tensors = batch | reference(mlm, cls, batch) | adamw(mlm, batch)
+    tensors |= lora(out / "cls", cls, batch, TARGETS[name], out / "lora")
+    if name == "bert":
+        write_old(out / "mlm", out / "old")
+        write_bare(cls, out / "bare")
+    save(tensors, out / "io.safetensors")
+
+
+def real_family(source, out):
+    mlm, cls, tokenizer = real.models(source)
+    for model, kind in ((mlm, "mlm"), (cls, "cls")):
+        model.save_pretrained(out / kind)
+        for name in TOKENIZER_FILES:  # copied: save_pretrained would change the bytes, and so the digest
+            shutil.copy(source / name, out / kind / name)
+    batch = real.batch(tokenizer)
+    save(batch | reference(mlm, cls, batch, real.handful(mlm.config)), out / "io.safetensors")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--model", type=Path, help="directory of a real BERT encoder, for OUT/real")
+    args = parser.parse_args()
+    logging.set_verbosity_error()
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(2)
+    for name in CONFIGS:
+        tiny_family(name, args.out / name)
+    if args.model:
+        real_family(args.model, args.out / "real")
+
+
+if __name__ == "__main__":
+    main()
