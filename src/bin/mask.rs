@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
 use clap::Parser;
-use tapt::cli;
-use tapt::shard::{MaskedBy, Masking, Segment, agree, segments, write_masked};
+use plain::cli;
+use plain::shard::{MaskedBy, Masking, Segment, agree, segments, write_masked};
 
 /// Choose tokens to predict, and hide them.
 ///

@@ -7,9 +7,9 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use safetensors::tensor::Metadata;
 use serde_json::{Value, json};
-use tapt::cli::{self, Output};
-use tapt::shard::{Segment, segments};
-use tapt::text::Tokenizer;
+use plain::cli::{self, Output};
+use plain::shard::{Segment, segments};
+use plain::text::Tokenizer;
 
 /// Look into a file.
 ///

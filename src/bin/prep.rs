@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
-use tapt::cli::{self, Hint};
-use tapt::data::{self, Dataset, Example, Examples, Fault, Input};
-use tapt::shard::Writer;
-use tapt::text::{self, Count, Encoding, Kind, Tokenizer};
+use plain::cli::{self, Hint};
+use plain::data::{self, Dataset, Example, Examples, Fault, Input};
+use plain::shard::Writer;
+use plain::text::{self, Count, Encoding, Kind, Tokenizer};
 
 /// Texts encoded at a time; the next ones are read meanwhile.
 const BATCH: usize = 4096;
@@ -48,12 +48,12 @@ struct Args {
     #[arg(long)]
     list: bool,
 
-    /// Where to write; `-` is standard output [default: -]
+    /// Where to write: a file, with --train-tokenizer a directory [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
     /// Threads [default: all cores]
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     threads: Option<usize>,
 
     /// Say nothing but errors

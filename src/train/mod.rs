@@ -22,5 +22,5 @@ pub use fit::{Best, Fit, FitArgs, Outcome, Task, Watch, fit};
 pub use log::Log;
 pub use mlm::{Epochs, Mlm};
 pub use run::{Course, Run, TrainArgs};
-pub use schedule::{Schedule, ScheduleArgs};
+pub use schedule::{Schedule, ScheduleArgs, Shape};
 pub use state::State;

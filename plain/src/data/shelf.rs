@@ -54,8 +54,9 @@ impl Shelf {
         }
     }
 
-    pub fn is_stdin(&self) -> bool {
-        matches!(&self.place, Place::Stream(path) if is_stdin(path))
+    /// Whether what was read is gone, as from a pipe.
+    pub fn reads_once(&self) -> bool {
+        matches!(&self.place, Place::Stream(path) if !path.is_file())
     }
 
     /// Whether a split is there of itself, not carved out of another.

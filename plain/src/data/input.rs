@@ -122,7 +122,10 @@ impl Input {
         if base == "domain" && !(shelf.entry.is_none() && shelf.has("domain")) {
             (shelf, base) = shelf.domain(dir)?;
         }
-        let selection = self.selection(&shelf, &base);
+        let selection = match self.split.as_str() {
+            "domain" => Selection { carve: None, holdout: None, ..self.selection(&shelf, &base) },
+            _ => self.selection(&shelf, &base),
+        };
         let base = if selection.carve.is_some() { "train" } else { &base };
         let columns = self.columns(&shelf, base, selection.carve.is_some());
         Ok(Dataset {
@@ -182,7 +185,7 @@ impl Input {
         if selection.is_all() {
             return Ok(Box::new(open()?.map(example)));
         }
-        let (keys, again): (_, Rows) = if shelf.is_stdin() {
+        let (keys, again): (_, Rows) = if shelf.reads_once() {
             let all: Vec<Row> = open()?.collect::<Result<_>>()?;
             (keys(all.iter().cloned().map(Ok))?, Box::new(all.into_iter().map(Ok)))
         } else {
@@ -208,7 +211,10 @@ impl Input {
             return source;
         }
         say("seed", json!(self.seed));
-        self.carve.iter().for_each(|share| say("carve", json!(share)));
+        self.carve
+            .filter(|_| selection.carve.is_some())
+            .iter()
+            .for_each(|share| say("carve", json!(share)));
         self.group_by.iter().for_each(|column| say("group_by", json!(column)));
         self.limit.iter().for_each(|limit| say("limit", json!(limit)));
         if let Some(holdout) = &selection.holdout {

@@ -1,0 +1,161 @@
+# text -> tokens -> adapted encoder -> classifier -> scores -> results.md
+#
+#   make demo                     a fresh machine: LibTorch, the programs, the whole chain on the built-in sample
+#   make test                     a fresh machine: everything that must be green
+#   make tapt                     AG News: baseline against TAPT, one table
+#   make baseline | dapt | tapt | dapt+tapt | lora | all
+#   make tapt MODEL=DIR TASKS='ag_news rotten_tomatoes' SEEDS='0 1 2' DATA=DIR
+#   make -n tapt                  the commands, to paste
+#   make -j4 GPU='flock .gpu'     prepare in parallel, train one at a time
+#
+# A run is named by its path, TASK/ENCODER/METHOD/SEED. Recipes are prerequisites: change one, and what it made is
+# made again. Programs are not: building anew must not train for days again.
+
+MODEL   ?= distilroberta-base
+TASKS   ?= ag_news
+SEEDS   ?= 0 1 2
+DATA    ?= data
+# Where runs go; runs of other models, limits or recipes go elsewhere below it.
+OUT     ?= runs
+RECIPES ?= recipes
+RESULTS ?= results.md
+# A quick look: at most LIMIT rows of every split but test, at most STEPS optimizer steps a training.
+LIMIT   ?=
+STEPS   ?=
+# An encoder without an MLM head (a sentence encoder, say) gets a new one; the trainer says so.
+HEAD    ?= --new-head
+GPU     ?=
+BIN     ?= target/release
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS   += --no-builtin-rules
+.DELETE_ON_ERROR:
+.SECONDARY:
+.SECONDEXPANSION:
+.PHONY: help build demo test bench clean FORCE
+help:
+	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
+
+# ---- what a goal compares: ENCODER/METHOD, always with the baseline
+
+arms.baseline  := base/full
+arms.lora      := base/full base/lora
+arms.dapt      := base/full dapt/full
+arms.tapt      := base/full tapt/full
+arms.dapt+tapt := base/full dapt+tapt/full
+arms.all       := base/full base/lora dapt/full tapt/full dapt+tapt/full
+goals          := baseline lora dapt tapt dapt+tapt all
+asked          := $(filter $(goals),$(MAKECMDGOALS))
+
+# ---- one folder for what cannot be mixed
+
+comma := ,
+name  := $(notdir $(MODEL:%/=%))
+W     := $(OUT)/$(name)$(LIMIT:%=-limit%)$(STEPS:%=-steps%)$(patsubst recipes%,%,$(subst /,-,$(filter-out recipes,$(RECIPES))))
+arms   = $(sort $(foreach goal,$(asked),$(arms.$(goal))))
+scores = $(foreach t,$(TASKS),$(foreach a,$(arms),$(foreach s,$(SEEDS),$W/$t/$a/$s/score.json)))
+
+ifneq ($(asked),)
+ifeq ($(wildcard $(MODEL)/model.safetensors)$(filter $(OUT)/demo/base,$(MODEL)),)
+$(error MODEL=$(MODEL) has no model.safetensors: give the directory of a model, as Hugging Face lays it out)
+endif
+endif
+
+# ---- programs
+
+build: scripts/libtorch
+	scripts/libtorch
+	cargo build --release
+
+# ---- tokens
+
+# In a stem like TASK/ENCODER/METHOD/SEED, the parts by number.
+part = $(word $1,$(subst /, ,$*))
+
+limited = $(if $(LIMIT),$(if $(filter test,$1),,--limit $(LIMIT)))
+
+$W/tok/%.tok: $(RECIPES)/prep.args $(MODEL)/tokenizer.json $$(wildcard $(DATA)/$$(call part,1)/*)
+	@mkdir -p $(@D)
+	$(BIN)/prep $(call part,1) --split $(call part,2) @$(RECIPES)/prep.args $(call limited,$(call part,2)) --data $(DATA) --tokenizer $(MODEL) -o $@
+
+# ---- encoders: one `encoder.NAME` and one rule for every way to adapt
+
+encoder.base      = $(MODEL)
+encoder.dapt      = $W/$1/dapt
+encoder.tapt      = $W/$1/tapt
+encoder.dapt+tapt = $W/$1/dapt+tapt
+
+pretrain = $(GPU) $(BIN)/pretrain @$(RECIPES)/$1.args $(HEAD) $(STEPS:%=--steps %) --model $2 -o $(@D) $3
+
+$W/%/dapt/model.safetensors: $W/tok/%/domain.tok $(RECIPES)/dapt.args $(MODEL)/model.safetensors
+	$(call pretrain,dapt,$(MODEL),$<)
+
+$W/%/tapt/model.safetensors: $W/tok/%/train.tok $(RECIPES)/tapt.args $(MODEL)/model.safetensors
+	$(call pretrain,tapt,$(MODEL),$<)
+
+$W/%/dapt+tapt/model.safetensors: $W/tok/%/train.tok $(RECIPES)/tapt.args $W/%/dapt/model.safetensors
+	$(call pretrain,tapt,$W/$*/dapt,$<)
+
+# ---- runs: one rule for every task, encoder, method and seed
+
+encoder = $(call encoder.$(call part,2),$(call part,1))
+split   = $W/tok/$(call part,1)/$1.tok
+recipe  = $(RECIPES)/$(call part,3).args
+
+# The last file a method writes is what make waits for.
+weights.full := model.safetensors
+weights.head := model.safetensors
+weights.lora := adapter_model.safetensors
+
+finetune = $(GPU) $(BIN)/finetune @$(recipe) $(STEPS:%=--steps %) --seed $(call part,4) --model $(encoder) --train $(call split,train) --eval $(call split,validation) -o $(@D)
+inputs   = $$(encoder)/model.safetensors $$(call split,train) $$(call split,validation) $$(recipe)
+
+$W/%/model.safetensors: $(inputs)
+	$(finetune)
+
+$W/%/adapter_model.safetensors: $(inputs)
+	$(finetune)
+
+$W/%/score.json: $W/%/$$(weights.$$(call part,3)) $$(call split,test)
+	$(GPU) $(BIN)/evaluate $(@D) $(call split,test) > $@
+
+# ---- the table
+
+# Other tasks, seeds or arms than last time: the table is made again.
+table := $W/table.md
+stale := $(if $(asked),$(if $(filter-out x$(scores),x$(file <$W/table.list)),FORCE))
+
+.PHONY: $(goals)
+$(goals): $(table)
+
+$(table): $(scores) $(stale)
+	$(BIN)/report $(scores) --markdown $@
+	@echo '$(scores)' > $W/table.list
+	@cp $@ $(RESULTS)
+
+# ---- the demonstration: a base from scratch, then every arm
+
+demo: build
+	$(MAKE) --no-print-directory all MODEL=$(OUT)/demo/base TASKS=sample RECIPES=recipes/demo
+
+$(OUT)/demo/base/tokenizer.json: recipes/demo/tokenizer.args
+	$(BIN)/prep sample --split general @$< -o $(@D)
+
+$(OUT)/demo/base.tok: $(OUT)/demo/base/tokenizer.json recipes/demo/prep.args
+	$(BIN)/prep sample --split general @recipes/demo/prep.args --tokenizer $(<D) -o $@
+
+$(OUT)/demo/base/model.safetensors: $(OUT)/demo/base.tok recipes/demo/base.args recipes/demo/config.json
+	$(GPU) $(BIN)/pretrain @recipes/demo/base.args --from-scratch recipes/demo/config.json --tokenizer $(@D) -o $(@D) $<
+
+# ---- checks
+
+test:
+	scripts/libtorch full
+	scripts/test
+
+bench: build
+	scripts/bench
+
+clean:
+	rm -rf $(OUT) $(RESULTS)

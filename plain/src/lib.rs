@@ -1,0 +1,18 @@
+//! The half of tapt that needs no tensors: programs built from it alone link no LibTorch and start in milliseconds.
+
+/// The process: arguments and recipes, streams, exit codes, signals, progress.
+pub mod cli;
+/// Data sets in: catalog, readers, splits, the built-in sample.
+pub mod data;
+/// Kinds of numbers that flags take.
+pub mod flags;
+/// Plain numbers, no tensors: confusion, F1, MCC.
+pub mod metrics;
+/// Randomness named by what it is for, so that nothing needs a generator's state.
+pub mod random;
+/// Scores and logs to tables.
+pub mod report;
+/// The token shard: segments, reader, writer; masking.
+pub mod shard;
+/// Documents to ids; training a tokenizer.
+pub mod text;

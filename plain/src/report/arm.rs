@@ -1,0 +1,126 @@
+//! Arms of an experiment: runs that differ in their seed alone.
+//!
+//! A run is named by its path, `…/TASK/ENCODER/METHOD/SEED/score.json`; its log lies beside its score.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+/// The runs of one task, encoder and method, over seeds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Arm {
+    pub task: String,
+    pub name: String,
+    pub accuracy: Vec<f64>,
+    pub macro_f1: Vec<f64>,
+    /// Weights that trained during fine-tuning.
+    pub trained: u64,
+    /// Training time: of its encoder once, and of every seed.
+    pub seconds: f64,
+}
+
+/// Every `score.json` in or below `path`, in order of name.
+pub fn scores_below(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = fs::read_dir(path).with_context(|| path.display().to_string())?;
+    let mut inside: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    inside.sort();
+    inside.retain(|path| path.is_dir() || path.ends_with("score.json"));
+    let lists: Vec<Vec<PathBuf>> = inside.iter().map(|path| scores_below(path)).collect::<Result<_>>()?;
+    Ok(lists.concat())
+}
+
+/// Groups runs into arms, tasks in order, then from the baseline to the longest adaptation.
+pub fn arms(scores: &[PathBuf]) -> Result<Vec<Arm>> {
+    let mut keyed: Vec<((String, usize, String), Vec<&Path>)> = Vec::new();
+    for path in scores {
+        let key = key(path).with_context(|| path.display().to_string())?;
+        match keyed.iter_mut().find(|(other, _)| *other == key) {
+            Some((_, runs)) => runs.push(path),
+            None => keyed.push((key, vec![path])),
+        }
+    }
+    keyed.sort_by(|a, b| a.0.cmp(&b.0));
+    keyed.into_iter().map(|((task, _, name), runs)| arm(task, name, &runs)).collect()
+}
+
+/// Task, place in the table, and name of the arm that a score belongs to.
+fn key(path: &Path) -> Result<(String, usize, String)> {
+    let parts: Vec<_> = path.iter().rev().skip(1).take(4).map(|part| part.to_string_lossy()).collect();
+    let [_, method, encoder, task] = &parts[..] else {
+        anyhow::bail!("not named TASK/ENCODER/METHOD/SEED/score.json")
+    };
+    let order = ["base", "dapt", "tapt", "dapt+tapt"];
+    let place = order.iter().position(|name| name == encoder).unwrap_or(order.len());
+    let name = match (&**encoder, &**method) {
+        ("base", "full") => "baseline".to_owned(),
+        ("base", method) => method.to_owned(),
+        (encoder, "full") => encoder.to_owned(),
+        (encoder, method) => format!("{encoder} {method}"),
+    };
+    Ok((task.to_string(), place * 2 + usize::from(method != "full"), name))
+}
+
+fn arm(task: String, name: String, runs: &[&Path]) -> Result<Arm> {
+    let mut arm = Arm { task, name, accuracy: vec![], macro_f1: vec![], trained: 0, seconds: 0.0 };
+    let mut encoder = None;
+    for path in runs {
+        let named = || path.display().to_string();
+        let score: Value = serde_json::from_str(&fs::read_to_string(path).with_context(named)?).with_context(named)?;
+        for (list, key) in [(&mut arm.accuracy, "accuracy"), (&mut arm.macro_f1, "macro_f1")] {
+            list.push(score["scores"][key].as_f64().with_context(|| format!("{}: no {key}", named()))?);
+        }
+        let log = Log::read(path.with_file_name("log.jsonl"))?;
+        arm.trained = log.run["trained"].as_u64().unwrap_or(0);
+        arm.seconds += log.seconds;
+        encoder = log.model();
+    }
+    arm.seconds += encoder.map_or(Ok(0.0), adaptation)?;
+    Ok(arm)
+}
+
+/// Seconds of adaptation behind an encoder; 0 for one that nobody here adapted.
+fn adaptation(encoder: PathBuf) -> Result<f64> {
+    let path = encoder.join("log.jsonl");
+    if !path.exists() {
+        return Ok(0.0);
+    }
+    let log = Log::read(path)?;
+    match log.model() {
+        Some(before) => Ok(log.seconds + adaptation(before)?),
+        None => Ok(0.0),
+    }
+}
+
+/// What a table needs of a log: its last run event, and the time of the run.
+struct Log {
+    run: Value,
+    seconds: f64,
+}
+
+impl Log {
+    fn read(path: PathBuf) -> Result<Self> {
+        let named = || path.display().to_string();
+        let text = fs::read_to_string(&path).with_context(named)?;
+        let mut log = Self { run: Value::Null, seconds: 0.0 };
+        for line in text.lines() {
+            let event: Value = serde_json::from_str(line).with_context(named)?;
+            match event["event"].as_str() {
+                Some("run") => log.run = event,
+                Some("done") => log.seconds = event["seconds"].as_f64().unwrap_or(0.0),
+                _ => {}
+            }
+        }
+        ensure!(!log.run.is_null(), "{}: no run in it", named());
+        Ok(log)
+    }
+
+    /// The model the run started from.
+    fn model(&self) -> Option<PathBuf> {
+        self.run["config"]["model"].as_str().map(PathBuf::from)
+    }
+}

@@ -1,0 +1,7 @@
+//! Scores and logs to one table.
+
+mod arm;
+mod table;
+
+pub use arm::{Arm, arms, scores_below};
+pub use table::{markdown, text};

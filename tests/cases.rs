@@ -1,0 +1,81 @@
+//! Golden cases: tests/cases/PROGRAM/NAME/{cmd, input?, expout?, experr?, status?}, other files are copied along.
+//!
+//! GOLDEN=1 cargo test --test cases rewrites what was expected; read the diff.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+const KNOWN: [&str; 5] = ["cmd", "input", "expout", "experr", "status"];
+
+#[test]
+fn cases() {
+    let all = cases_in(&common::root().join("tests/cases"));
+    assert!(all.len() > 20, "only {} cases found", all.len());
+    let failures: Vec<String> = all.iter().filter_map(|case| check(case)).collect();
+    assert!(failures.is_empty(), "{} of {} cases\n{}", failures.len(), all.len(), failures.join("\n"));
+}
+
+fn cases_in(dir: &Path) -> Vec<PathBuf> {
+    let programs = entries(dir).into_iter().filter(|path| path.is_dir());
+    programs.flat_map(|program| entries(&program)).filter(|case| case.join("cmd").exists()).collect()
+}
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+    all.sort();
+    all
+}
+
+fn check(case: &Path) -> Option<String> {
+    let dir = tempfile::tempdir().unwrap();
+    for file in entries(case) {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        if !KNOWN.contains(&name) {
+            fs::copy(&file, dir.path().join(name)).unwrap();
+        }
+    }
+    let command = fs::read_to_string(case.join("cmd")).unwrap();
+    let input = match case.join("input").exists() {
+        true => Stdio::from(fs::File::open(case.join("input")).unwrap()),
+        false => Stdio::null(),
+    };
+    let output = common::shell(dir.path(), &command).stdin(input).output().unwrap();
+    let status = output.status.code().map_or("signal".into(), |code| format!("{code}\n"));
+    let seen = [
+        ("expout", output.stdout, ""),
+        ("experr", output.stderr, ""),
+        ("status", status.into_bytes(), "0\n"),
+    ];
+    let wrong: Vec<String> =
+        seen.iter().filter_map(|(name, seen, none)| compare(&case.join(name), seen, none)).collect();
+    (!wrong.is_empty()).then(|| format!("{}: {command}{}", case.display(), wrong.concat()))
+}
+
+/// Compares with a golden file; a file that is not there stands for `none`.
+fn compare(golden: &Path, seen: &[u8], none: &str) -> Option<String> {
+    let wanted = fs::read(golden).unwrap_or(none.as_bytes().to_vec());
+    // What a case says about time is not compared.
+    let seen = steady(seen);
+    if seen == steady(&wanted) {
+        return None;
+    }
+    if std::env::var_os("GOLDEN").is_some() {
+        if seen == none { fs::remove_file(golden).ok() } else { fs::write(golden, seen).ok() };
+        return None;
+    }
+    Some(format!("--- {}\n{}+++ seen\n{seen}", golden.display(), steady(&wanted)))
+}
+
+/// Text with every `1.2 s` written as `N s`.
+fn steady(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let words: Vec<String> = text
+        .split(' ')
+        .map(|word| if word.parse::<f64>().is_ok() && word.contains('.') { "N" } else { word }.to_owned())
+        .collect();
+    words.join(" ")
+}

@@ -1,0 +1,347 @@
+//! Numbers against transformers and peft, live: tests/parity/fixtures.py computes theirs, here are ours.
+//!
+//! Everything is f32 on the CPU. Values are compared to 1e-5, or to 1e-5 of the largest where that is above 1. The one
+//! exception is stated where it is made.
+#![cfg(feature = "torch")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use serde_json::Value;
+use tapt::checkpoint::{
+    Checkpoint, Head, Loaded, class_config, mlm_config, read_tensors, save_adapter, save_model, write_tensors,
+};
+use tapt::model::{MaskedLm, SequenceClassifier, cross_entropy};
+use tapt::nn::{Batch, Everything, Ids, Parameters};
+use tapt::peft::{Lora, LoraConfig};
+use tapt::train::{AdamW, AdamWArgs, Schedule, ScheduleArgs};
+use tch::{Device, Tensor, no_grad};
+
+const ARCHITECTURES: [&str; 3] = ["bert", "roberta", "distilbert"];
+
+/// Runs the fixtures once; nothing if there is no Python to run them.
+fn fixtures() -> Option<&'static Path> {
+    static DIR: OnceLock<Option<tempfile::TempDir>> = OnceLock::new();
+    let dir = DIR.get_or_init(|| {
+        let python = common::python()?;
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new(python);
+        command.arg(common::root().join("tests/parity/fixtures.py")).arg(dir.path());
+        if let Some(model) = real_model() {
+            command.arg("--model").arg(model);
+        }
+        assert!(command.env("HF_HUB_OFFLINE", "1").status().unwrap().success(), "fixtures.py failed");
+        Some(dir)
+    });
+    dir.as_ref().map(|dir| dir.path())
+}
+
+/// A real encoder, fetched by the script beside the project if there is one.
+fn real_model() -> Option<PathBuf> {
+    let script = common::shared("models/minilm")?;
+    let output = Command::new("bash").arg(script).output().unwrap();
+    if !output.status.success() {
+        eprintln!("SKIPPED: the real encoder could not be fetched");
+        return None;
+    }
+    Some(PathBuf::from(String::from_utf8(output.stdout).unwrap().trim()))
+}
+
+/// The batch and the reference numbers of one model.
+struct Reference {
+    tensors: BTreeMap<String, Tensor>,
+    batch: Batch,
+}
+
+impl Reference {
+    fn new(path: &Path) -> Self {
+        let (tensors, _) = read_tensors(path).unwrap();
+        let ints = |name: &str| Vec::<i64>::try_from(&tensors[name]).unwrap();
+        let (ids, second) = (ints("ids"), ints("second"));
+        let mut at = 0;
+        let sequences: Vec<Ids> = ints("lengths")
+            .iter()
+            .zip(second)
+            .map(|(&length, second)| {
+                let tokens = ids[at..at + length as usize].iter().map(|&id| id as u32).collect();
+                at += length as usize;
+                Ids { tokens, second: (second > 0).then_some(second as usize) }
+            })
+            .collect();
+        Self { batch: Batch::new(&sequences, Device::Cpu), tensors }
+    }
+
+    fn get(&self, name: &str) -> &Tensor {
+        self.tensors.get(name).unwrap_or_else(|| panic!("the fixtures have no {name}"))
+    }
+
+    fn close(&self, name: &str, ours: &Tensor) {
+        close(name, ours, self.get(name), 1e-5);
+    }
+
+    /// Gradients of every parameter under `kind`, relative to the largest of each tensor: some are small all over.
+    fn gradients(&self, kind: &str, parameters: &Parameters, rename: impl Fn(&str) -> String) -> usize {
+        let mut compared = 0;
+        for parameter in parameters.trained() {
+            let name = format!("grad.{kind}.{}", rename(&parameter.name));
+            let Some(wanted) = self.tensors.get(&name) else { continue };
+            let largest = wanted.abs().max().double_value(&[]).max(1e-2);
+            close(&name, &(parameter.tensor.grad() / largest), &(wanted / largest), 1e-5);
+            compared += 1;
+        }
+        compared
+    }
+}
+
+fn close(name: &str, ours: &Tensor, theirs: &Tensor, tolerance: f64) {
+    let ours = ours.detach().reshape(theirs.size());
+    let scale = theirs.abs().max().double_value(&[]).max(1.0);
+    let difference = (ours - theirs).abs().max().double_value(&[]);
+    assert!(difference <= tolerance * scale, "{name}: differs by {difference:e}, of at most {scale}");
+}
+
+fn mlm(dir: &Path) -> Loaded<MaskedLm> {
+    Checkpoint::open(dir, None).unwrap().masked_lm(&Everything, Head::Given, Device::Cpu).unwrap()
+}
+
+fn classifier(dir: &Path, base: Option<&Path>) -> Loaded<SequenceClassifier> {
+    let checkpoint = Checkpoint::open(dir, base).unwrap();
+    checkpoint.classifier(3, &Everything, Head::Given, Device::Cpu).unwrap()
+}
+
+/// Writes a batch and our logits for check.py.
+fn write_io(path: &Path, reference: &Reference, logits: &Tensor) {
+    let names = ["ids", "lengths", "second", "masked"];
+    let batch = names.iter().map(|name| ((*name).to_owned(), reference.get(name)));
+    let logits = logits.detach().contiguous();
+    write_tensors(path, batch.chain([("logits".into(), &logits)]), ("format", "pt".into())).unwrap();
+}
+
+fn check(arguments: &[&Path], kind: &str) {
+    let mut command = Command::new(common::python().unwrap());
+    command.arg(common::root().join("tests/parity/check.py")).arg(kind).args(arguments);
+    let output = command.env("HF_HUB_OFFLINE", "1").output().unwrap();
+    assert!(output.status.success(), "{kind}: {}", common::both(&output));
+}
+
+#[test]
+fn hidden_states_mlm_logits_loss_and_gradients() {
+    let Some(dir) = fixtures() else { return };
+    for name in models(dir) {
+        let reference = Reference::new(&dir.join(&name).join("io.safetensors"));
+        let Loaded { model, parameters } = mlm(&dir.join(&name).join("mlm"));
+        if name != "real" {
+            let states = no_grad(|| model.encoder.hidden_states(&reference.batch));
+            for (layer, states) in states.iter().enumerate() {
+                reference.close(&format!("hidden.{layer}"), states);
+            }
+        }
+        let logits = model.logits(&reference.batch, reference.get("masked"), true);
+        reference.close("mlm_logits", &logits);
+        let loss = cross_entropy(&logits, reference.get("targets")) / logits.size()[0];
+        reference.close("mlm_loss", &loss);
+        loss.backward();
+        let compared = reference.gradients("mlm", &parameters, str::to_owned);
+        let wanted = reference.tensors.keys().filter(|key| key.starts_with("grad.mlm.")).count();
+        assert_eq!(compared, wanted, "{name}: gradients without a parameter of that name");
+    }
+}
+
+fn models(dir: &Path) -> Vec<String> {
+    let real = dir.join("real").exists().then_some("real");
+    ARCHITECTURES.into_iter().chain(real).map(String::from).collect()
+}
+
+#[test]
+fn class_logits_loss_and_gradients() {
+    let Some(dir) = fixtures() else { return };
+    for name in models(dir) {
+        let reference = Reference::new(&dir.join(&name).join("io.safetensors"));
+        let Loaded { model, parameters } = classifier(&dir.join(&name).join("cls"), None);
+        if name == "real" {
+            let states = no_grad(|| model.encoder.hidden_states(&reference.batch));
+            for (layer, states) in states.iter().enumerate() {
+                reference.close(&format!("hidden.{layer}"), states);
+            }
+        }
+        let logits = model.logits(&reference.batch, true);
+        reference.close("class_logits", &logits);
+        let loss = cross_entropy(&logits, reference.get("labels")) / logits.size()[0];
+        reference.close("class_loss", &loss);
+        loss.backward();
+        let compared = reference.gradients("cls", &parameters, str::to_owned);
+        let wanted = reference.tensors.keys().filter(|key| key.starts_with("grad.cls.")).count();
+        assert_eq!(compared, wanted, "{name}: gradients without a parameter of that name");
+    }
+}
+
+#[test]
+fn ten_steps_of_adamw() {
+    let Some(dir) = fixtures() else { return };
+    for name in ARCHITECTURES {
+        let reference = Reference::new(&dir.join(name).join("io.safetensors"));
+        let Loaded { model, parameters } = mlm(&dir.join(name).join("mlm"));
+        let mut optimizer = AdamW::new(&parameters, &AdamWArgs::default());
+        let args = ScheduleArgs { lr: 1e-3, warmup: 2.0, schedule: tapt::train::Shape::Linear };
+        let schedule: Schedule = args.over(10).unwrap();
+        let (mut losses, mut norms) = (Vec::new(), Vec::new());
+        for step in 0..10 {
+            let logits = model.logits(&reference.batch, reference.get("masked"), true);
+            let loss = cross_entropy(&logits, reference.get("targets")) / logits.size()[0];
+            loss.backward();
+            losses.push(loss.double_value(&[]) as f32);
+            norms.push(optimizer.step(schedule.at(step)).double_value(&[]) as f32);
+        }
+        reference.close("adamw.loss", &Tensor::from_slice(&losses));
+        reference.close("adamw.norm", &Tensor::from_slice(&norms));
+        let rates: Vec<f32> = (0..10).map(|step| schedule.at(step) as f32).collect();
+        reference.close("adamw.lr", &Tensor::from_slice(&rates));
+        for parameter in parameters.iter() {
+            let wanted = format!("adamw.{}", parameter.name);
+            // Softmax ignores a bias of the keys: its true gradient is 0, and AdamW scales up the rounding.
+            let noise = wanted.ends_with("key.bias") || wanted.ends_with("k_lin.bias");
+            close(&wanted, &parameter.tensor, reference.get(&wanted), if noise { 1e-2 } else { 1e-5 });
+        }
+    }
+}
+
+#[test]
+fn old_and_bare_checkpoints_load() {
+    let Some(dir) = fixtures() else { return };
+    let dir = dir.join("bert");
+    let reference = Reference::new(&dir.join("io.safetensors"));
+    let old = mlm(&dir.join("old"));
+    reference.close("mlm_logits", &old.model.logits(&reference.batch, reference.get("masked"), false));
+    let bare = Checkpoint::open(&dir.join("bare"), None).unwrap().encoder(Device::Cpu).unwrap();
+    reference.close("hidden.3", &bare.model.forward(&reference.batch, false));
+    let refused = Checkpoint::open(&dir.join("bare"), None).unwrap();
+    let refused = refused.masked_lm(&Everything, Head::Given, Device::Cpu).unwrap_err();
+    assert!(format!("{refused:#}").contains("cls.predictions"), "{refused:#}");
+}
+
+#[test]
+fn adapters_of_peft_load() {
+    let Some(dir) = fixtures() else { return };
+    for name in ARCHITECTURES {
+        let dir = dir.join(name);
+        let reference = Reference::new(&dir.join("io.safetensors"));
+        let Loaded { model, parameters } = classifier(&dir.join("lora"), Some(&dir.join("cls")));
+        let logits = model.logits(&reference.batch, true);
+        reference.close("lora_logits", &logits);
+        let loss = cross_entropy(&logits, reference.get("labels")) / logits.size()[0];
+        reference.close("lora_loss", &loss);
+        loss.backward();
+        let compared = reference.gradients("lora", &parameters, |name| format!("base_model.model.{name}"));
+        let wanted = reference.tensors.keys().filter(|key| key.starts_with("grad.lora.")).count();
+        assert_eq!(compared, wanted, "{name}: gradients without a parameter of that name");
+    }
+}
+
+#[test]
+fn checkpoints_load_in_transformers() {
+    let Some(dir) = fixtures() else { return };
+    for name in models(dir) {
+        let reference = Reference::new(&dir.join(&name).join("io.safetensors"));
+        let out = tempfile::tempdir().unwrap();
+        let io = out.path().join("io.safetensors");
+
+        let from = dir.join(&name).join("mlm");
+        let checkpoint = Checkpoint::open(&from, None).unwrap();
+        let config = mlm_config(&checkpoint.config, &*checkpoint.architecture);
+        let loaded = mlm(&from);
+        save_model(out.path(), &config, &from, &loaded.parameters).unwrap();
+        write_io(&io, &reference, &loaded.model.logits(&reference.batch, reference.get("masked"), false));
+        check(&[out.path(), &io], "mlm");
+
+        let from = dir.join(&name).join("cls");
+        let labels = ["x", "y", "z"].map(String::from);
+        let config = class_config(&checkpoint.config, &*checkpoint.architecture, &labels);
+        let loaded = classifier(&from, None);
+        save_model(out.path(), &config, &from, &loaded.parameters).unwrap();
+        write_io(&io, &reference, &loaded.model.logits(&reference.batch, false));
+        check(&[out.path(), &io], "cls");
+    }
+}
+
+/// An adapter of ours, on a base with a classifier and on one without a pooler, in peft.
+#[test]
+fn our_adapters_load_in_peft() {
+    let Some(dir) = fixtures() else { return };
+    for name in ARCHITECTURES {
+        let reference = Reference::new(&dir.join(name).join("io.safetensors"));
+        for kind in ["cls", "mlm"] {
+            let base = dir.join(name).join(kind);
+            let out = tempfile::tempdir().unwrap();
+            let targets = vec!["attention".into(), "ffn".into()];
+            let config = LoraConfig { rank: 3, alpha: 5.0, dropout: 0.0, targets };
+            let logits = trained_adapter(&base, &config, &reference, out.path());
+            let io = out.path().join("io.safetensors");
+            write_io(&io, &reference, &logits);
+            check(&[out.path(), &io, Path::new("--base"), &base], "lora");
+
+            let again = classifier(out.path(), Some(&base));
+            close("reloaded", &again.model.logits(&reference.batch, false), &logits, 1e-6);
+        }
+    }
+}
+
+/// Moves every trained weight of a new adapter, saves it, and gives its logits.
+fn trained_adapter(base: &Path, config: &LoraConfig, reference: &Reference, out: &Path) -> Tensor {
+    tch::manual_seed(7);
+    let plan = Lora::new(config.clone()).unwrap();
+    let checkpoint = Checkpoint::open(base, None).unwrap();
+    let labels = ["x", "y", "z"].map(String::from);
+    let about: Value = class_config(&checkpoint.config, &*checkpoint.architecture, &labels);
+    let loaded = checkpoint.classifier(3, &plan, Head::New, Device::Cpu).unwrap();
+    for parameter in loaded.parameters.trained() {
+        let mut tensor = parameter.tensor.shallow_clone();
+        no_grad(|| tensor.g_add_(&(tensor.randn_like() * 0.1)));
+    }
+    save_adapter(out, base, config, &about, &loaded.parameters).unwrap();
+    loaded.model.logits(&reference.batch, false).detach()
+}
+
+/// Ids of every text beside the project, with every tokenizer there, against transformers'.
+#[test]
+fn token_ids_are_those_of_transformers() {
+    let (Some(data), Some(tokenizers)) = (common::shared("data"), common::shared("tokenizers")) else { return };
+    let Some(python) = common::python() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    for (name, split) in splits(&data) {
+        let rows = format!("prep {name} --split {split} --data {} -q", data.display());
+        common::run(dir.path(), &format!("{rows} --jsonl > rows.jsonl"));
+        for tokenizer in fs::read_dir(&tokenizers).unwrap() {
+            let tokenizer = tokenizer.unwrap().path();
+            common::run(dir.path(), &format!("{rows} --max-length 512 --tokenizer {} > ids.tok", tokenizer.display()));
+            let mut command = Command::new(&python);
+            command.arg(common::root().join("tests/parity/shard.py")).current_dir(dir.path());
+            command.args(["ids", "ids.tok", "rows.jsonl"]).arg(&tokenizer).arg("512");
+            if name == "medical_questions_pairs" {
+                command.args(["--pair", "pair"]);
+            }
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "{name} {split}: {}", common::both(&output));
+        }
+    }
+}
+
+/// Every data set and split there, by the names of its files.
+fn splits(data: &Path) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for set in fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+        for file in fs::read_dir(&set).unwrap().map(|entry| entry.unwrap().path()) {
+            let file = file.file_name().unwrap().to_string_lossy().into_owned();
+            if let Some((split, "jsonl" | "jsonl.gz")) = file.split_once('.') {
+                all.push((set.file_name().unwrap().to_string_lossy().into_owned(), split.to_owned()));
+            }
+        }
+    }
+    assert!(all.len() > 8, "only {} splits found", all.len());
+    all
+}
