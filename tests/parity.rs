@@ -115,10 +115,11 @@ fn classifier(dir: &Path, base: Option<&Path>) -> Loaded<SequenceClassifier> {
     checkpoint.classifier(3, &Everything, Head::Given, Device::Cpu).unwrap()
 }
 
-/// Writes a batch and our logits for check.py.
-fn write_io(path: &Path, reference: &Reference, logits: &Tensor) {
+/// Writes a batch and our logits for check.py; a masked language model's are at the masked positions.
+fn write_io(path: &Path, reference: &Reference, logits: &Tensor, kind: &str) {
     let names = ["ids", "lengths", "second", "masked"];
-    let batch = names.iter().map(|name| ((*name).to_owned(), reference.get(name)));
+    let names = names.iter().filter(|name| kind == "mlm" || **name != "masked");
+    let batch = names.map(|name| ((*name).to_owned(), reference.get(name)));
     let logits = logits.detach().contiguous();
     write_tensors(path, batch.chain([("logits".into(), &logits)]), ("format", "pt".into())).unwrap();
 }
@@ -256,7 +257,7 @@ fn checkpoints_load_in_transformers() {
         let config = mlm_config(&checkpoint.config, &*checkpoint.architecture);
         let loaded = mlm(&from);
         save_model(out.path(), &config, &from, &loaded.parameters).unwrap();
-        write_io(&io, &reference, &loaded.model.logits(&reference.batch, reference.get("masked"), false));
+        write_io(&io, &reference, &loaded.model.logits(&reference.batch, reference.get("masked"), false), "mlm");
         check(&[out.path(), &io], "mlm");
 
         let from = dir.join(&name).join("cls");
@@ -264,7 +265,7 @@ fn checkpoints_load_in_transformers() {
         let config = class_config(&checkpoint.config, &*checkpoint.architecture, &labels);
         let loaded = classifier(&from, None);
         save_model(out.path(), &config, &from, &loaded.parameters).unwrap();
-        write_io(&io, &reference, &loaded.model.logits(&reference.batch, false));
+        write_io(&io, &reference, &loaded.model.logits(&reference.batch, false), "cls");
         check(&[out.path(), &io], "cls");
     }
 }
@@ -282,7 +283,7 @@ fn our_adapters_load_in_peft() {
             let config = LoraConfig { rank: 3, alpha: 5.0, dropout: 0.0, targets };
             let logits = trained_adapter(&base, &config, &reference, out.path());
             let io = out.path().join("io.safetensors");
-            write_io(&io, &reference, &logits);
+            write_io(&io, &reference, &logits, "lora");
             check(&[out.path(), &io, Path::new("--base"), &base], "lora");
 
             let again = classifier(out.path(), Some(&base));

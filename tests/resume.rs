@@ -1,0 +1,125 @@
+//! A run that was stopped or killed, and run again, ends with the bytes of one that was not.
+#![cfg(feature = "torch")]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use common::{run, sample, shell};
+
+const PRETRAIN: &str = "exec pretrain --from-scratch config.json --tokenizer tok --epochs 3 --batch 8 --log-every 1 \
+     --save-every 1 --device cpu -q -o OUT train.tok";
+const FINETUNE: &str = "exec finetune --model base --train train.tok --eval validation.tok --epochs 4 --batch 8 \
+     --log-every 1 --save-every 1 --device cpu -q --method METHOD -o OUT";
+
+fn steps(log: &Path) -> usize {
+    let log = fs::read_to_string(log).unwrap_or_default();
+    log.lines().filter(|line| line.contains("\"event\":\"save\"")).count()
+}
+
+/// Waits until the run has saved `wanted` times, or is over.
+fn wait(child: &mut Child, log: &Path, wanted: usize) {
+    let start = Instant::now();
+    while steps(log) < wanted && child.try_wait().unwrap().is_none() {
+        assert!(start.elapsed() < Duration::from_secs(120), "the run does not get on");
+        sleep(Duration::from_millis(3));
+    }
+}
+
+fn start(dir: &Path, command: &str) -> Child {
+    shell(dir, command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Runs `command`, interrupted with each of `signals` after some steps, to its end.
+fn interrupted(dir: &Path, command: &str, out: &str, signals: &[i32]) -> Vec<Option<i32>> {
+    let log = dir.join(out).join("log.jsonl");
+    let mut codes = Vec::new();
+    for signal in signals {
+        let before = steps(&log);
+        let mut child = start(dir, command);
+        wait(&mut child, &log, before + 3);
+        // SAFETY: a plain system call on a child of ours that was not waited for.
+        unsafe { libc::kill(child.id() as i32, *signal) };
+        codes.push(child.wait().unwrap().code());
+    }
+    run(dir, command);
+    codes
+}
+
+fn same(dir: &Path, a: &str, b: &str) {
+    let (a, b) = (fs::read(dir.join(a)).unwrap(), fs::read(dir.join(b)).unwrap());
+    assert!(a == b, "the weights differ");
+}
+
+#[test]
+fn pretrain_killed_and_stopped() {
+    let dir = sample();
+    let dir = dir.path();
+    run(dir, &PRETRAIN.replace("OUT", "whole"));
+    let codes = interrupted(dir, &PRETRAIN.replace("OUT", "parts"), "parts", &[libc::SIGKILL, libc::SIGTERM, libc::SIGKILL]);
+    assert_eq!(codes, [None, Some(75), None]);
+    same(dir, "whole/model.safetensors", "parts/model.safetensors");
+    assert!(!dir.join("parts/state").exists());
+    let log = fs::read_to_string(dir.join("parts/log.jsonl")).unwrap();
+    assert_eq!(log.matches("\"event\":\"resume\"").count(), 3, "{log}");
+}
+
+#[test]
+fn finetune_killed_and_stopped() {
+    let dir = sample();
+    let dir = dir.path();
+    run(dir, &PRETRAIN.replace("OUT", "base"));
+    for (method, file) in [("full", "model.safetensors"), ("lora", "adapter_model.safetensors")] {
+        let command = FINETUNE.replace("METHOD", method);
+        let (whole, parts) = (format!("{method}-whole"), format!("{method}-parts"));
+        run(dir, &command.replace("OUT", &whole));
+        let codes = interrupted(dir, &command.replace("OUT", &parts), &parts, &[libc::SIGTERM, libc::SIGKILL]);
+        assert_eq!(codes, [Some(75), None]);
+        same(dir, &format!("{whole}/{file}"), &format!("{parts}/{file}"));
+    }
+}
+
+/// The same masks, the same order, the same weights: through the pipe, from a file, or masked inside.
+#[test]
+fn a_masked_stream_trains_to_the_same_bits() {
+    let dir = sample();
+    let dir = dir.path();
+    let common = "--from-scratch config.json --tokenizer tok --batch 8 --seed 5 --device cpu -q";
+    run(dir, &format!("pretrain {common} --epochs 2 -o plain train.tok"));
+    run(dir, &format!("mask --epochs 2 --seed 5 train.tok | pretrain {common} -o pipe"));
+    run(dir, &format!("mask --epochs 2 --seed 5 train.tok > train.bin; pretrain {common} -o file train.bin"));
+    same(dir, "plain/model.safetensors", "pipe/model.safetensors");
+    same(dir, "plain/model.safetensors", "file/model.safetensors");
+}
+
+#[test]
+fn other_settings_start_afresh_and_say_so() {
+    let dir = sample();
+    let dir = dir.path();
+    let command = PRETRAIN.replace("OUT", "out").replace("-q ", "");
+    let mut child = start(dir, &command);
+    wait(&mut child, &dir.join("out/log.jsonl"), 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let output = shell(dir, &format!("{command} --lr 1e-3")).output().unwrap();
+    assert!(common::both(&output).contains("starts afresh"), "{}", common::both(&output));
+}
+
+#[test]
+fn two_runs_in_one_directory() {
+    let dir = sample();
+    let dir = dir.path();
+    let command = PRETRAIN.replace("OUT", "out").replace("--epochs 3", "--epochs 500");
+    let mut first = start(dir, &command);
+    wait(&mut first, &dir.join("out/log.jsonl"), 1);
+    let second = shell(dir, &command).output().unwrap();
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(common::both(&second).contains("another run is writing here"), "{}", common::both(&second));
+}
