@@ -27,6 +27,9 @@ HEAD    ?= --new-head
 GPU     ?=
 BIN     ?= target/release
 
+# OpenMP threads that wait for long in a loop starve each other where anything else runs.
+export GOMP_SPINCOUNT ?= 10000
+
 SHELL       := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS   += --no-builtin-rules
@@ -62,6 +65,12 @@ $(error MODEL=$(MODEL) has no model.safetensors: give the directory of a model, 
 endif
 endif
 
+# Two models of one name must not share a folder.
+known := $(file <$W/model)
+ifneq ($(and $(asked),$(known),$(filter-out $(known),$(MODEL))),)
+$(error $W holds runs of MODEL=$(known); give OUT=DIR, or another name)
+endif
+
 # ---- programs
 
 build: scripts/libtorch
@@ -76,7 +85,7 @@ part = $(word $1,$(subst /, ,$*))
 limited = $(if $(LIMIT),$(if $(filter test,$1),,--limit $(LIMIT)))
 
 $W/tok/%.tok: $(RECIPES)/prep.args $(MODEL)/tokenizer.json $$(wildcard $(DATA)/$$(call part,1)/*)
-	@mkdir -p $(@D)
+	@mkdir -p $(@D) && echo '$(MODEL)' > $W/model
 	$(BIN)/prep $(call part,1) --split $(call part,2) @$(RECIPES)/prep.args $(call limited,$(call part,2)) --data $(DATA) --tokenizer $(MODEL) -o $@
 
 # ---- encoders: one `encoder.NAME` and one rule for every way to adapt
@@ -155,6 +164,7 @@ test:
 	scripts/test
 
 bench: build
+	scripts/libtorch full
 	scripts/bench
 
 clean:

@@ -7,7 +7,9 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::thread;
 
 const KNOWN: [&str; 5] = ["cmd", "input", "expout", "experr", "status"];
 
@@ -15,13 +17,32 @@ const KNOWN: [&str; 5] = ["cmd", "input", "expout", "experr", "status"];
 fn cases() {
     let all = cases_in(&common::root().join("tests/cases"));
     assert!(all.len() > 20, "only {} cases found", all.len());
-    let failures: Vec<String> = all.iter().filter_map(|case| check(case)).collect();
-    assert!(failures.is_empty(), "{} of {} cases\n{}", failures.len(), all.len(), failures.join("\n"));
+    let (next, failures) = (Mutex::new(all.iter()), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(case) = { next.lock().unwrap().next() } {
+                    failures.lock().unwrap().extend(check(case));
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    assert!(
+        failures.is_empty(),
+        "{} of {} cases\n{}",
+        failures.len(),
+        all.len(),
+        failures.join("\n")
+    );
 }
 
 fn cases_in(dir: &Path) -> Vec<PathBuf> {
     let programs = entries(dir).into_iter().filter(|path| path.is_dir());
-    programs.flat_map(|program| entries(&program)).filter(|case| case.join("cmd").exists()).collect()
+    programs
+        .flat_map(|program| entries(&program))
+        .filter(|case| case.join("cmd").exists())
+        .collect()
 }
 
 fn entries(dir: &Path) -> Vec<PathBuf> {
@@ -32,11 +53,12 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 
 fn check(case: &Path) -> Option<String> {
     let dir = tempfile::tempdir().unwrap();
-    for file in entries(case) {
-        let name = file.file_name().unwrap().to_str().unwrap();
-        if !KNOWN.contains(&name) {
-            fs::copy(&file, dir.path().join(name)).unwrap();
-        }
+    for file in entries(case)
+        .iter()
+        .filter(|file| !KNOWN.contains(&file.file_name().unwrap().to_str().unwrap()))
+    {
+        let copied = Command::new("cp").arg("-rL").arg(file).arg(dir.path()).status().unwrap();
+        assert!(copied.success());
     }
     let command = fs::read_to_string(case.join("cmd")).unwrap();
     let input = match case.join("input").exists() {
@@ -50,8 +72,10 @@ fn check(case: &Path) -> Option<String> {
         ("experr", output.stderr, ""),
         ("status", status.into_bytes(), "0\n"),
     ];
-    let wrong: Vec<String> =
-        seen.iter().filter_map(|(name, seen, none)| compare(&case.join(name), seen, none)).collect();
+    let wrong: Vec<String> = seen
+        .iter()
+        .filter_map(|(name, seen, none)| compare(&case.join(name), seen, none))
+        .collect();
     (!wrong.is_empty()).then(|| format!("{}: {command}{}", case.display(), wrong.concat()))
 }
 
@@ -64,7 +88,11 @@ fn compare(golden: &Path, seen: &[u8], none: &str) -> Option<String> {
         return None;
     }
     if std::env::var_os("GOLDEN").is_some() {
-        if seen == none { fs::remove_file(golden).ok() } else { fs::write(golden, seen).ok() };
+        if seen == none {
+            fs::remove_file(golden).ok()
+        } else {
+            fs::write(golden, seen).ok()
+        };
         return None;
     }
     Some(format!("--- {}\n{}+++ seen\n{seen}", golden.display(), steady(&wanted)))
@@ -75,7 +103,9 @@ fn steady(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes).into_owned();
     let words: Vec<String> = text
         .split(' ')
-        .map(|word| if word.parse::<f64>().is_ok() && word.contains('.') { "N" } else { word }.to_owned())
+        .map(|word| {
+            if word.parse::<f64>().is_ok() && word.contains('.') { "N" } else { word }.to_owned()
+        })
         .collect();
     words.join(" ")
 }

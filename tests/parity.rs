@@ -15,7 +15,8 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 use tapt::checkpoint::{
-    Checkpoint, Head, Loaded, class_config, mlm_config, read_tensors, save_adapter, save_model, write_tensors,
+    Checkpoint, Head, Loaded, class_config, mlm_config, read_tensors, save_adapter, save_model,
+    write_tensors,
 };
 use tapt::model::{MaskedLm, SequenceClassifier, cross_entropy};
 use tapt::nn::{Batch, Everything, Ids, Parameters};
@@ -36,7 +37,10 @@ fn fixtures() -> Option<&'static Path> {
         if let Some(model) = real_model() {
             command.arg("--model").arg(model);
         }
-        assert!(command.env("HF_HUB_OFFLINE", "1").status().unwrap().success(), "fixtures.py failed");
+        assert!(
+            command.env("HF_HUB_OFFLINE", "1").status().unwrap().success(),
+            "fixtures.py failed"
+        );
         Some(dir)
     });
     dir.as_ref().map(|dir| dir.path())
@@ -86,7 +90,12 @@ impl Reference {
     }
 
     /// Gradients of every parameter under `kind`, relative to the largest of each tensor: some are small all over.
-    fn gradients(&self, kind: &str, parameters: &Parameters, rename: impl Fn(&str) -> String) -> usize {
+    fn gradients(
+        &self,
+        kind: &str,
+        parameters: &Parameters,
+        rename: impl Fn(&str) -> String,
+    ) -> usize {
         let mut compared = 0;
         for parameter in parameters.trained() {
             let name = format!("grad.{kind}.{}", rename(&parameter.name));
@@ -103,7 +112,10 @@ fn close(name: &str, ours: &Tensor, theirs: &Tensor, tolerance: f64) {
     let ours = ours.detach().reshape(theirs.size());
     let scale = theirs.abs().max().double_value(&[]).max(1.0);
     let difference = (ours - theirs).abs().max().double_value(&[]);
-    assert!(difference <= tolerance * scale, "{name}: differs by {difference:e}, of at most {scale}");
+    assert!(
+        difference <= tolerance * scale,
+        "{name}: differs by {difference:e}, of at most {scale}"
+    );
 }
 
 fn mlm(dir: &Path) -> Loaded<MaskedLm> {
@@ -121,7 +133,8 @@ fn write_io(path: &Path, reference: &Reference, logits: &Tensor, kind: &str) {
     let names = names.iter().filter(|name| kind == "mlm" || **name != "masked");
     let batch = names.map(|name| ((*name).to_owned(), reference.get(name)));
     let logits = logits.detach().contiguous();
-    write_tensors(path, batch.chain([("logits".into(), &logits)]), ("format", "pt".into())).unwrap();
+    write_tensors(path, batch.chain([("logits".into(), &logits)]), ("format", "pt".into()))
+        .unwrap();
 }
 
 fn check(arguments: &[&Path], kind: &str) {
@@ -207,7 +220,12 @@ fn ten_steps_of_adamw() {
             let wanted = format!("adamw.{}", parameter.name);
             // Softmax ignores a bias of the keys: its true gradient is 0, and AdamW scales up the rounding.
             let noise = wanted.ends_with("key.bias") || wanted.ends_with("k_lin.bias");
-            close(&wanted, &parameter.tensor, reference.get(&wanted), if noise { 1e-2 } else { 1e-5 });
+            close(
+                &wanted,
+                &parameter.tensor,
+                reference.get(&wanted),
+                if noise { 1e-2 } else { 1e-5 },
+            );
         }
     }
 }
@@ -218,7 +236,8 @@ fn old_and_bare_checkpoints_load() {
     let dir = dir.join("bert");
     let reference = Reference::new(&dir.join("io.safetensors"));
     let old = mlm(&dir.join("old"));
-    reference.close("mlm_logits", &old.model.logits(&reference.batch, reference.get("masked"), false));
+    reference
+        .close("mlm_logits", &old.model.logits(&reference.batch, reference.get("masked"), false));
     let bare = Checkpoint::open(&dir.join("bare"), None).unwrap().encoder(Device::Cpu).unwrap();
     reference.close("hidden.3", &bare.model.forward(&reference.batch, false));
     let refused = Checkpoint::open(&dir.join("bare"), None).unwrap();
@@ -238,7 +257,8 @@ fn adapters_of_peft_load() {
         let loss = cross_entropy(&logits, reference.get("labels")) / logits.size()[0];
         reference.close("lora_loss", &loss);
         loss.backward();
-        let compared = reference.gradients("lora", &parameters, |name| format!("base_model.model.{name}"));
+        let compared =
+            reference.gradients("lora", &parameters, |name| format!("base_model.model.{name}"));
         let wanted = reference.tensors.keys().filter(|key| key.starts_with("grad.lora.")).count();
         assert_eq!(compared, wanted, "{name}: gradients without a parameter of that name");
     }
@@ -257,7 +277,12 @@ fn checkpoints_load_in_transformers() {
         let config = mlm_config(&checkpoint.config, &*checkpoint.architecture);
         let loaded = mlm(&from);
         save_model(out.path(), &config, &from, &loaded.parameters).unwrap();
-        write_io(&io, &reference, &loaded.model.logits(&reference.batch, reference.get("masked"), false), "mlm");
+        write_io(
+            &io,
+            &reference,
+            &loaded.model.logits(&reference.batch, reference.get("masked"), false),
+            "mlm",
+        );
         check(&[out.path(), &io], "mlm");
 
         let from = dir.join(&name).join("cls");
@@ -302,7 +327,7 @@ fn trained_adapter(base: &Path, config: &LoraConfig, reference: &Reference, out:
     let loaded = checkpoint.classifier(3, &plan, Head::New, Device::Cpu).unwrap();
     for parameter in loaded.parameters.trained() {
         let mut tensor = parameter.tensor.shallow_clone();
-        no_grad(|| tensor.g_add_(&(tensor.randn_like() * 0.1)));
+        let _ = no_grad(|| tensor.g_add_(&(tensor.randn_like() * 0.1)));
     }
     save_adapter(out, base, config, &about, &loaded.parameters).unwrap();
     loaded.model.logits(&reference.batch, false).detach()
@@ -311,7 +336,10 @@ fn trained_adapter(base: &Path, config: &LoraConfig, reference: &Reference, out:
 /// Ids of every text beside the project, with every tokenizer there, against transformers'.
 #[test]
 fn token_ids_are_those_of_transformers() {
-    let (Some(data), Some(tokenizers)) = (common::shared("data"), common::shared("tokenizers")) else { return };
+    let (Some(data), Some(tokenizers)) = (common::shared("data"), common::shared("tokenizers"))
+    else {
+        return;
+    };
     let Some(python) = common::python() else { return };
     let dir = tempfile::tempdir().unwrap();
     for (name, split) in splits(&data) {
@@ -319,7 +347,10 @@ fn token_ids_are_those_of_transformers() {
         common::run(dir.path(), &format!("{rows} --jsonl > rows.jsonl"));
         for tokenizer in fs::read_dir(&tokenizers).unwrap() {
             let tokenizer = tokenizer.unwrap().path();
-            common::run(dir.path(), &format!("{rows} --max-length 512 --tokenizer {} > ids.tok", tokenizer.display()));
+            common::run(
+                dir.path(),
+                &format!("{rows} --max-length 512 --tokenizer {} > ids.tok", tokenizer.display()),
+            );
             let mut command = Command::new(&python);
             command.arg(common::root().join("tests/parity/shard.py")).current_dir(dir.path());
             command.args(["ids", "ids.tok", "rows.jsonl"]).arg(&tokenizer).arg("512");
@@ -335,11 +366,16 @@ fn token_ids_are_those_of_transformers() {
 /// Every data set and split there, by the names of its files.
 fn splits(data: &Path) -> Vec<(String, String)> {
     let mut all = Vec::new();
-    for set in fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+    for set in
+        fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir())
+    {
         for file in fs::read_dir(&set).unwrap().map(|entry| entry.unwrap().path()) {
             let file = file.file_name().unwrap().to_string_lossy().into_owned();
             if let Some((split, "jsonl" | "jsonl.gz")) = file.split_once('.') {
-                all.push((set.file_name().unwrap().to_string_lossy().into_owned(), split.to_owned()));
+                all.push((
+                    set.file_name().unwrap().to_string_lossy().into_owned(),
+                    split.to_owned(),
+                ));
             }
         }
     }

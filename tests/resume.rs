@@ -32,7 +32,12 @@ fn wait(child: &mut Child, log: &Path, wanted: usize) {
 }
 
 fn start(dir: &Path, command: &str) -> Child {
-    shell(dir, command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    shell(dir, command)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 /// Runs `command`, interrupted with each of `signals` after some steps, to its end.
@@ -61,7 +66,12 @@ fn pretrain_killed_and_stopped() {
     let dir = sample();
     let dir = dir.path();
     run(dir, &PRETRAIN.replace("OUT", "whole"));
-    let codes = interrupted(dir, &PRETRAIN.replace("OUT", "parts"), "parts", &[libc::SIGKILL, libc::SIGTERM, libc::SIGKILL]);
+    let codes = interrupted(
+        dir,
+        &PRETRAIN.replace("OUT", "parts"),
+        "parts",
+        &[libc::SIGKILL, libc::SIGTERM, libc::SIGKILL],
+    );
     assert_eq!(codes, [None, Some(75), None]);
     same(dir, "whole/model.safetensors", "parts/model.safetensors");
     assert!(!dir.join("parts/state").exists());
@@ -78,7 +88,12 @@ fn finetune_killed_and_stopped() {
         let command = FINETUNE.replace("METHOD", method);
         let (whole, parts) = (format!("{method}-whole"), format!("{method}-parts"));
         run(dir, &command.replace("OUT", &whole));
-        let codes = interrupted(dir, &command.replace("OUT", &parts), &parts, &[libc::SIGTERM, libc::SIGKILL]);
+        let codes = interrupted(
+            dir,
+            &command.replace("OUT", &parts),
+            &parts,
+            &[libc::SIGTERM, libc::SIGKILL],
+        );
         assert_eq!(codes, [Some(75), None]);
         same(dir, &format!("{whole}/{file}"), &format!("{parts}/{file}"));
     }
@@ -92,7 +107,12 @@ fn a_masked_stream_trains_to_the_same_bits() {
     let common = "--from-scratch config.json --tokenizer tok --batch 8 --seed 5 --device cpu -q";
     run(dir, &format!("pretrain {common} --epochs 2 -o plain train.tok"));
     run(dir, &format!("mask --epochs 2 --seed 5 train.tok | pretrain {common} -o pipe"));
-    run(dir, &format!("mask --epochs 2 --seed 5 train.tok > train.bin; pretrain {common} -o file train.bin"));
+    run(
+        dir,
+        &format!(
+            "mask --epochs 2 --seed 5 train.tok > train.bin; pretrain {common} -o file train.bin"
+        ),
+    );
     same(dir, "plain/model.safetensors", "pipe/model.safetensors");
     same(dir, "plain/model.safetensors", "file/model.safetensors");
 }
@@ -121,5 +141,9 @@ fn two_runs_in_one_directory() {
     first.kill().unwrap();
     first.wait().unwrap();
     assert_eq!(second.status.code(), Some(1));
-    assert!(common::both(&second).contains("another run is writing here"), "{}", common::both(&second));
+    assert!(
+        common::both(&second).contains("another run is writing here"),
+        "{}",
+        common::both(&second)
+    );
 }

@@ -21,7 +21,10 @@ fn every_method_overfits_one_batch() {
     let dir = sample();
     let dir = dir.path();
     run(dir, "prep sample --split train --limit 8 --tokenizer tok -q -o eight.tok");
-    run(dir, "pretrain --from-scratch config.json --tokenizer tok --steps 20 --device cpu -q -o base train.tok");
+    run(
+        dir,
+        "pretrain --from-scratch config.json --tokenizer tok --steps 20 --device cpu -q -o base train.tok",
+    );
     for method in ["full", "head", "lora"] {
         let command = format!(
             "finetune --model base --train eight.tok --method {method} --targets all --lr 1e-2 --schedule constant \
@@ -57,13 +60,23 @@ fn micro_batches_change_no_result() {
 fn lora_starts_as_the_base() {
     let dir = sample();
     let dir = dir.path();
-    run(dir, "pretrain --from-scratch config.json --tokenizer tok --steps 5 --device cpu -q -o base train.tok");
+    run(
+        dir,
+        "pretrain --from-scratch config.json --tokenizer tok --steps 5 --device cpu -q -o base train.tok",
+    );
     for method in ["lora", "head"] {
         run(
             dir,
-            &format!("finetune --model base --train train.tok --method {method} --lr 0 --steps 1 --device cpu -q -o {method}"),
+            &format!(
+                "finetune --model base --train train.tok --method {method} --lr 0 --steps 1 --device cpu -q -o {method}"
+            ),
         );
-        run(dir, &format!("evaluate {method} test.tok --device cpu -q -p {method}.jsonl > {method}.json"));
+        run(
+            dir,
+            &format!(
+                "evaluate {method} test.tok --device cpu -q -p {method}.jsonl > {method}.json"
+            ),
+        );
     }
     let predictions = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
     assert_eq!(predictions("lora.jsonl"), predictions("head.jsonl"));

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use serde_json::{Value, json};
 use tapt::checkpoint::{Checkpoint, fits, write_vectors};
-use tapt::cli::{self, Progress};
+use tapt::cli::{self, Progress, Talk};
 use tapt::model::{Encoder, Layers, Pool};
 use tapt::native::Compute;
 use tapt::nn::Ids;
@@ -52,9 +52,8 @@ struct Args {
     #[command(flatten)]
     compute: Compute,
 
-    /// Say nothing but errors
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    talk: Talk,
 }
 
 /// Sequences to embed, with their row numbers.
@@ -68,17 +67,22 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
-    cli::quiet(args.quiet);
+    args.talk.apply();
     let device = args.compute.open()?;
     let (model, inputs) = cli::model_first(args.model.clone(), args.paths.clone())?;
     ensure!(inputs.len() < 2, "one input is wanted; shards join with cat");
     let input = inputs.first().map_or(Path::new("-"), PathBuf::as_path);
     let checkpoint = Checkpoint::open(&model, None)?;
     let texts = open(input, &checkpoint).with_context(|| input.display().to_string())?;
+    args.layer.check(checkpoint.architecture.sizes().layers)?;
     let encoder = checkpoint.encoder(device).with_context(|| model.display().to_string())?;
     let vectors = embed(&*encoder.model, &texts, &args, device)?;
     match &args.output {
-        Some(path) => write_vectors(path, &vectors, &texts.rows, args.pool != Pool::None),
+        Some(path) => {
+            let mut out = cli::output(Some(path))?;
+            write_vectors(&mut out, &vectors, &texts.rows, args.pool != Pool::None)?;
+            out.commit()
+        }
         None => write_lines(&texts, &vectors),
     }
 }
@@ -87,6 +91,7 @@ fn run(args: Args) -> Result<()> {
 fn open(input: &Path, checkpoint: &Checkpoint) -> Result<Texts> {
     if looks_like_shard(input)? {
         let shard = Shard::open_one(input)?;
+        ensure!(!shard.is_masked(), "it is masked; vectors are made of the texts as they are");
         fits(&shard, &checkpoint.dir, &checkpoint.architecture.sizes())?;
         let ids = (0..shard.len()).map(|i| unlabelled(&shard.view(i)).ids).collect();
         return Ok(Texts { ids, rows: (0..shard.len()).map(|i| shard.view(i).row).collect() });
@@ -112,7 +117,7 @@ fn embed(encoder: &dyn Encoder, texts: &Texts, args: &Args, device: Device) -> R
     let mut all: Vec<Tensor> = lengths.iter().map(|_| Tensor::new()).collect();
     let (mut bar, mut done) = (Progress::new("embed", lengths.len() as u64), 0);
     sweep(&item, &lengths, device, &mut |group, micro| {
-        let states = args.layer.take(encoder, &micro.batch)?;
+        let states = args.layer.take(encoder, &micro.batch);
         for (&i, vector) in group.iter().zip(args.pool.pool(&states, &micro.batch)) {
             let vector = if args.normalize { unit(&vector) } else { vector };
             all[i] = vector.to_device(Device::Cpu);

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use serde_json::{Map, Value, json};
 use tapt::checkpoint::{Checkpoint, Head, fits};
-use tapt::cli::{self, Output, Progress};
+use tapt::cli::{self, Output, Progress, Talk};
 use tapt::native::Compute;
 use tapt::nn::Everything;
 use tapt::shard::{Labels, Shard};
@@ -43,9 +43,8 @@ struct Args {
     #[command(flatten)]
     compute: Compute,
 
-    /// Say nothing but errors
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    talk: Talk,
 }
 
 fn main() -> ExitCode {
@@ -53,11 +52,12 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
-    cli::quiet(args.quiet);
+    args.talk.apply();
     let device = args.compute.open()?;
     let (model, paths) = cli::model_first(args.model, args.paths)?;
     ensure!(!paths.is_empty(), "no shard to score on");
-    let mut predictions = args.predictions.as_deref().map(|path| cli::output(Some(path))).transpose()?;
+    let mut predictions =
+        args.predictions.as_deref().map(|path| cli::output(Some(path))).transpose()?;
     let mut out = cli::text_output(None)?;
     for path in &paths {
         let start = Instant::now();
@@ -67,12 +67,15 @@ fn run(args: Args) -> Result<()> {
         let named = || path.display().to_string();
         fits(&shard, &checkpoint.dir, &sizes).with_context(named)?;
         let scores = match shard.is_masked() {
-            true => score_masked(checkpoint, &shard, device),
-            false => score_labelled(checkpoint, &shard, device, predictions.as_mut()).with_context(named),
+            true => score_masked(checkpoint, &shard, device).context("the shard is masked"),
+            false => {
+                score_labelled(checkpoint, &shard, device, predictions.as_mut()).with_context(named)
+            }
         };
-        let mut line = json!({"event": "score", "model": model, "shard": path, "examples": shard.len()});
+        let mut line =
+            json!({"event": "score", "model": model, "shard": path, "examples": shard.len()});
         let fields = scores.with_context(|| model.display().to_string())?;
-        line.as_object_mut().map(|line| line.extend(fields));
+        fields.into_iter().for_each(|(key, value)| line[key] = value);
         line["seconds"] = json!(start.elapsed().as_secs_f64());
         writeln!(out, "{line}")?;
     }
@@ -80,10 +83,15 @@ fn run(args: Args) -> Result<()> {
     out.commit()
 }
 
-fn score_masked(checkpoint: Checkpoint, shard: &Shard, device: Device) -> Result<Map<String, Value>> {
+fn score_masked(
+    checkpoint: Checkpoint,
+    shard: &Shard,
+    device: Device,
+) -> Result<Map<String, Value>> {
     let model = checkpoint.masked_lm(&Everything, Head::Given, device)?;
     let mut bar = Progress::new("evaluate", shard.len() as u64);
-    let scores = train::masked(&model.model, shard, device, &mut |n| bar.set(n as u64, String::new))?;
+    let scores =
+        train::masked(&model.model, shard, device, &mut |n| bar.set(n as u64, String::new))?;
     bar.finish();
     Ok(Map::from_iter([
         ("masked".to_owned(), json!(scores.masked)),
@@ -121,12 +129,18 @@ fn score_labelled(
     ]))
 }
 
-fn write_predictions(out: &mut Output, rows: &Labelled, names: &[String], all: &[Vec<f32>]) -> Result<()> {
+fn write_predictions(
+    out: &mut Output,
+    rows: &Labelled,
+    names: &[String],
+    all: &[Vec<f32>],
+) -> Result<()> {
     for (i, probs) in all.iter().enumerate() {
         let gold = rows.example(i).targets[0] as usize;
         let named: Map<_, _> = names.iter().cloned().zip(probs.iter().map(|p| json!(p))).collect();
         let row = rows.shard.view(i).row;
-        let line = json!({"row": row, "gold": names[gold], "pred": names[best(probs)], "probs": named});
+        let line =
+            json!({"row": row, "gold": names[gold], "pred": names[best(probs)], "probs": named});
         writeln!(out, "{line}")?;
     }
     Ok(())

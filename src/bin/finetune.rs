@@ -6,7 +6,7 @@ use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use serde_json::json;
 use tapt::checkpoint::{Checkpoint, Head, class_config, fits, save_adapter, save_model};
-use tapt::cli::{self, Progress, Stopped};
+use tapt::cli::{self, Progress, Stopped, Talk};
 use tapt::native::Compute;
 use tapt::peft::MethodArgs;
 use tapt::shard::Shard;
@@ -66,10 +66,9 @@ struct Args {
     #[serde(skip)]
     compute: Compute,
 
-    /// Say nothing but errors
-    #[arg(short, long)]
+    #[command(flatten)]
     #[serde(skip)]
-    quiet: bool,
+    talk: Talk,
 }
 
 /// Scores to choose weights by.
@@ -101,12 +100,16 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
-    cli::quiet(args.quiet);
+    args.talk.apply();
     cli::on_stop()?;
     let device = args.compute.open()?;
     let seed = args.run.seed;
     let checkpoint = Checkpoint::open(&args.model, None)?;
-    ensure!(!checkpoint.is_adapter(), "{}: is an adapter; a whole model is wanted", args.model.display());
+    ensure!(
+        !checkpoint.is_adapter(),
+        "{}: is an adapter; a whole model is wanted",
+        args.model.display()
+    );
     let sizes = checkpoint.architecture.sizes();
     let train = Shard::open(&args.train)?;
     let eval = if args.eval.is_empty() { None } else { Some(Shard::open(&args.eval)?) };
@@ -114,32 +117,47 @@ fn run(args: Args) -> Result<()> {
         shard.map_or(Ok(()), |shard| fits(shard, &args.model, &sizes)).context(flag)?;
     }
     let labels = train.labels();
+    let base = checkpoint.digest()?;
     let config = class_config(&checkpoint.config, &*checkpoint.architecture, labels.names());
     let plan = args.method.plan()?;
     tch::manual_seed(seed as i64);
     let model = checkpoint.classifier(labels.names().len(), &*plan, Head::New, device);
     let model = model.with_context(|| args.model.display().to_string())?;
+    args.method.check(&model.parameters)?;
+    model.parameters.remarks().iter().for_each(cli::note);
 
-    let inputs = json!({"train": train.digest(), "eval": eval.as_ref().map(Shard::digest)});
+    let inputs =
+        json!({"model": base, "train": train.digest(), "eval": eval.as_ref().map(Shard::digest)});
     let shards = (&train, eval.as_ref());
-    let mut task = Classification::new(&model.model, shards, labels, &args.run.batch, (seed, device))?;
+    let mut task =
+        Classification::new(&model.model, shards, labels, &args.run.batch, (seed, device))?;
     let steps_per_epoch = task.feed.steps_per_epoch();
     let total = args.steps.unwrap_or(args.epochs * steps_per_epoch);
     let metric = eval.as_ref().map(|_| args.metric.key());
     let course = Course { total, steps_per_epoch, metric, patience: args.patience };
     let about = json!({"program": "finetune", "command": cli::command_line(), "device": format!("{device:?}"),
         "parameters": model.parameters.count(false), "trained": model.parameters.count(true), "steps": total});
-    let mut run = Run::open(&args.output, about, &json!(args), &inputs)?;
+    let mut run = Run::open((&args.output, Some(&args.model)), about, &json!(args), &inputs)?;
     let mut bar = Progress::new("finetune", total);
-    let done = run.train(&mut task, &model.parameters, &args.run, &course, &mut Watch {
-        stop: &cli::stop_requested,
-        progress: &mut |step, loss, rate| bar.set(step, || format!("loss {loss:.3}, {rate:.0} tokens/s")),
-        note: &|message| cli::note(message),
-    })?;
+    let done = run.train(
+        &mut task,
+        &model.parameters,
+        &args.run,
+        &course,
+        &mut Watch {
+            stop: &cli::stop_requested,
+            progress: &mut |step, loss, rate| {
+                bar.set(step, || format!("loss {loss:.3}, {rate:.0} tokens/s"))
+            },
+            note: &|message| cli::note(message),
+        },
+    )?;
     bar.finish();
     let done = done.ok_or(Stopped)?;
     match args.method.is_adapter() {
-        true => save_adapter(&args.output, &args.model, &args.method.lora, &config, &model.parameters)?,
+        true => {
+            save_adapter(&args.output, &args.model, &args.method.lora, &config, &model.parameters)?
+        }
         false => save_model(&args.output, &config, &args.model, &model.parameters)?,
     }
     run.finish(&done)

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
 use clap::Parser;
-use plain::cli;
+use plain::cli::{self, Talk};
 use plain::shard::{MaskedBy, Masking, Segment, agree, segments, write_masked};
 
 /// Choose tokens to predict, and hide them.
@@ -40,9 +40,8 @@ struct Args {
     #[arg(long)]
     threads: Option<usize>,
 
-    /// Say nothing but errors
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    talk: Talk,
 }
 
 fn main() -> ExitCode {
@@ -50,7 +49,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
-    cli::quiet(args.quiet);
+    args.talk.apply();
     cli::threads(args.threads)?;
     let mut out = cli::output(Some(&args.output))?;
     let kept = first_epoch(&args, &mut out)?;

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use safetensors::tensor::Metadata;
-use serde_json::{Value, json};
-use plain::cli::{self, Output};
+use plain::cli::{self, Output, Talk};
 use plain::shard::{Segment, segments};
 use plain::text::Tokenizer;
+use safetensors::tensor::Metadata;
+use serde_json::{Value, json};
 
 /// Look into a file.
 ///
@@ -32,6 +32,9 @@ struct Args {
     /// The tokenizer to decode with, if it is the shard's
     #[arg(long, value_name = "DIR")]
     tokenizer: Option<PathBuf>,
+
+    #[command(flatten)]
+    talk: Talk,
 }
 
 fn main() -> ExitCode {
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
+    args.talk.apply();
     let mut out = cli::text_output(None)?;
     let named = || args.path.display().to_string();
     match weights(&args.path) {
@@ -68,14 +72,21 @@ fn header(path: &Path) -> Result<Metadata> {
     ensure!(!path.is_dir(), "no model.safetensors or adapter_model.safetensors in it");
     let mut file = File::open(path)?;
     let mut head = [0; 8];
-    file.read_exact(&mut head).context("too short for a safetensors header")?;
+    let whole = file.metadata()?.len();
+    if file.read_exact(&mut head).is_err() {
+        bail!("too short for a safetensors file");
+    }
     let mut json = Vec::new();
     let len = Segment::header_len(head)?;
     file.take(len as u64).read_to_end(&mut json)?;
     if json.len() < len {
         bail!("it ends inside its header");
     }
-    Ok(Segment::parse_header(&json)?.0)
+    let (layout, tensors) = Segment::parse_header(&json)?;
+    let wanted = (8 + len + tensors) as u64;
+    // A shard may go on after its first segment.
+    ensure!(whole >= wanted, "it is cut off: {whole} bytes of {wanted}");
+    Ok(layout)
 }
 
 fn is_shard(header: &Metadata) -> bool {
@@ -136,7 +147,8 @@ fn about(segment: &Segment) -> Value {
 fn sequence(segment: &Segment, i: usize, tokenizer: Option<&Tokenizer>) -> Result<Value> {
     let view = segment.view(i);
     let tokens: Vec<u32> = view.tokens.iter().collect();
-    let mut line = json!({"row": view.row, "label": view.label.map(|label| &segment.labels()[label])});
+    let mut line =
+        json!({"row": view.row, "label": view.label.map(|label| &segment.labels()[label])});
     if let Some(second) = view.second {
         line["second"] = json!(second);
     }

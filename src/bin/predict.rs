@@ -7,7 +7,7 @@ use clap::Parser;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tapt::checkpoint::{Checkpoint, Head, Loaded};
-use tapt::cli;
+use tapt::cli::{self, Talk};
 use tapt::model::SequenceClassifier;
 use tapt::native::Compute;
 use tapt::nn::{Everything, Ids};
@@ -45,6 +45,9 @@ struct Args {
 
     #[command(flatten)]
     compute: Compute,
+
+    #[command(flatten)]
+    talk: Talk,
 }
 
 /// A line of JSON input.
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
+    args.talk.apply();
     let device = args.compute.open()?;
     let (dir, rest) = cli::model_first(args.model, args.paths)?;
     ensure!(rest.is_empty(), "texts are read on standard input, not from {}", rest[0].display());
@@ -101,9 +105,8 @@ fn classify(
 ) -> Result<Vec<Vec<f32>>> {
     let texts: Vec<_> = lines.iter().map(|l| (l.text.as_str(), l.pair.as_deref())).collect();
     let encoded = tokenizer.encode_batch(&texts)?.into_iter();
-    let ids: Vec<Ids> = encoded
-        .map(|e| Ids { tokens: e.tokens, second: e.second.map(usize::from) })
-        .collect();
+    let ids: Vec<Ids> =
+        encoded.map(|e| Ids { tokens: e.tokens, second: e.second.map(usize::from) }).collect();
     let lengths: Vec<usize> = ids.iter().map(|ids| ids.tokens.len()).collect();
     let mut all = vec![Vec::new(); ids.len()];
     let item = |i: usize| Item { ids: ids[i].clone(), ..Item::default() };

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
-use plain::cli::{self, Hint};
+use plain::cli::{self, Hint, Talk};
 use plain::data::{self, Dataset, Example, Examples, Fault, Input};
 use plain::shard::Writer;
 use plain::text::{self, Count, Encoding, Kind, Tokenizer};
@@ -56,9 +56,8 @@ struct Args {
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 
-    /// Say nothing but errors
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    talk: Talk,
 }
 
 fn main() -> ExitCode {
@@ -66,7 +65,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
-    cli::quiet(args.quiet);
+    args.talk.apply();
     cli::threads(args.threads)?;
     if args.list {
         return list(args.output.as_deref());

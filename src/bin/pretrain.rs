@@ -6,7 +6,7 @@ use clap::Parser;
 use serde::Serialize;
 use serde_json::json;
 use tapt::checkpoint::{Checkpoint, Head, Loaded, fits, mlm_config, save_model};
-use tapt::cli::{self, Hint, Progress, Stopped};
+use tapt::cli::{self, Hint, Progress, Stopped, Talk};
 use tapt::model::MaskedLm;
 use tapt::native::Compute;
 use tapt::peft::Full;
@@ -72,10 +72,9 @@ struct Args {
     #[serde(skip)]
     compute: Compute,
 
-    /// Say nothing but errors
-    #[arg(short, long)]
+    #[command(flatten)]
     #[serde(skip)]
-    quiet: bool,
+    talk: Talk,
 }
 
 fn main() -> ExitCode {
@@ -83,7 +82,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
-    cli::quiet(args.quiet);
+    args.talk.apply();
     cli::on_stop()?;
     let device = args.compute.open()?;
     let seed = args.train.seed;
@@ -93,26 +92,40 @@ fn run(args: Args) -> Result<()> {
     fits(rows.shard(), from, &sizes).context("the shards to train on")?;
     let eval = args.eval.as_ref().map(|path| Shard::open_one(path)).transpose()?;
     if let Some(shard) = &eval {
-        ensure!(shard.is_masked(), "--eval: it is not masked; mask dev.tok > dev.bin does it once for all");
+        ensure!(
+            shard.is_masked(),
+            "--eval: it is not masked; mask dev.tok > dev.bin does it once for all"
+        );
         fits(shard, from, &sizes).context("--eval")?;
     }
+    let base = checkpoint.digest()?;
     let config = mlm_config(&checkpoint.config, &*checkpoint.architecture);
     let model = build(checkpoint, &args, device).with_context(|| from.display().to_string())?;
+    model.parameters.remarks().iter().for_each(cli::note);
 
-    let inputs = json!({"train": rows.shard().digest(), "eval": eval.as_ref().map(Shard::digest)});
+    let inputs = json!({"model": base, "train": rows.shard().digest(), "eval": eval.as_ref().map(Shard::digest)});
+    let rows_masking = rows.masking();
     let mut task = Mlm::new(&model.model, rows, &args.train.batch, eval.as_ref(), (seed, device))?;
     let steps_per_epoch = task.feed.steps_per_epoch();
     let total = task.feed.rows.total(args.steps, args.epochs, steps_per_epoch)?;
     let course = Course { total, steps_per_epoch, ..Course::default() };
     let about = json!({"program": "pretrain", "command": cli::command_line(), "device": format!("{device:?}"),
-        "parameters": model.parameters.count(false), "trained": model.parameters.count(true), "steps": total});
-    let mut run = Run::open(&args.output, about, &json!(args), &inputs)?;
+        "parameters": model.parameters.count(false), "trained": model.parameters.count(true), "steps": total, "masking": rows_masking});
+    let mut run = Run::open((&args.output, args.model.as_deref()), about, &json!(args), &inputs)?;
     let mut bar = Progress::new("pretrain", total);
-    let done = run.train(&mut task, &model.parameters, &args.train, &course, &mut Watch {
-        stop: &cli::stop_requested,
-        progress: &mut |step, loss, rate| bar.set(step, || format!("loss {loss:.3}, {rate:.0} tokens/s")),
-        note: &|message| cli::note(message),
-    })?;
+    let done = run.train(
+        &mut task,
+        &model.parameters,
+        &args.train,
+        &course,
+        &mut Watch {
+            stop: &cli::stop_requested,
+            progress: &mut |step, loss, rate| {
+                bar.set(step, || format!("loss {loss:.3}, {rate:.0} tokens/s"))
+            },
+            note: &|message| cli::note(message),
+        },
+    )?;
     bar.finish();
     let done = done.ok_or(Stopped)?;
     save_model(&args.output, &config, from, &model.parameters)?;
@@ -126,7 +139,11 @@ fn open<'a>(args: &'a Args, rows: &Epochs) -> Result<(Checkpoint, &'a Path)> {
     }
     let model = args.model.as_ref().context("--model or --from-scratch is wanted")?;
     let checkpoint = Checkpoint::open(model, None)?;
-    ensure!(!checkpoint.is_adapter(), "{}: is an adapter; a whole model is wanted", model.display());
+    ensure!(
+        !checkpoint.is_adapter(),
+        "{}: is an adapter; a whole model is wanted",
+        model.display()
+    );
     Ok((checkpoint, model))
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use plain::cli;
+use plain::cli::{self, Talk};
 use plain::report::{arms, markdown, scores_below, text};
 
 /// One table of many runs: mean and standard deviation over seeds.
@@ -27,6 +27,9 @@ struct Args {
     /// A line above the Markdown table
     #[arg(long, value_name = "TEXT")]
     title: Option<String>,
+
+    #[command(flatten)]
+    talk: Talk,
 }
 
 fn main() -> ExitCode {
@@ -34,7 +37,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
-    let lists: Vec<Vec<PathBuf>> = args.paths.iter().map(|path| scores_below(path)).collect::<Result<_>>()?;
+    args.talk.apply();
+    let lists: Vec<Vec<PathBuf>> =
+        args.paths.iter().map(|path| scores_below(path)).collect::<Result<_>>()?;
     let scores = lists.concat();
     ensure!(!scores.is_empty(), "no score.json in {}", args.paths[0].display());
     let arms = arms(&scores)?;

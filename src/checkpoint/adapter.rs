@@ -55,7 +55,8 @@ impl Adapter {
         let config: Config = serde_json::from_str(&text).with_context(named)?;
         config.check().with_context(named)?;
         let base = base.map(Path::to_owned).or(config.base_model_name_or_path);
-        let base = base.with_context(|| format!("{}: no base_model_name_or_path; give --base", named()))?;
+        let base =
+            base.with_context(|| format!("{}: no base_model_name_or_path; give --base", named()))?;
         let lora = LoraConfig {
             rank: config.r,
             alpha: config.lora_alpha,
@@ -105,7 +106,8 @@ fn read_adapter(path: &Path, prefix: &str) -> Result<BTreeMap<String, Tensor>> {
 fn read_tensors_stripped(path: &Path) -> Result<(BTreeMap<String, Tensor>, usize)> {
     let (tensors, _) = super::read_tensors(path)?;
     let count = tensors.len();
-    let strip = |name: String| name.strip_prefix(PREFIX).unwrap_or(&name).replace(".modules_to_save.", ".");
+    let strip =
+        |name: String| name.strip_prefix(PREFIX).unwrap_or(&name).replace(".modules_to_save.", ".");
     Ok((tensors.into_iter().map(|(name, tensor)| (strip(name), tensor)).collect(), count))
 }
 
@@ -117,7 +119,8 @@ pub fn save_adapter(
     config: &Value,
     parameters: &Parameters,
 ) -> Result<()> {
-    let heads: Vec<_> = parameters.trained().filter(|p| !p.added).map(|p| p.name.as_str()).collect();
+    let heads: Vec<_> =
+        parameters.trained().filter(|p| !p.added).map(|p| p.name.as_str()).collect();
     let mut saved = vec!["classifier", "score"];
     if heads.iter().any(|name| name.contains(".pooler.")) {
         saved.push("pooler");

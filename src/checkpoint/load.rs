@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tch::{Device, Tensor};
 
 use super::adapter::Adapter;
@@ -42,6 +43,11 @@ pub struct Loaded<M> {
 impl Checkpoint {
     /// Opens a checkpoint, or an adapter with the base it names (`base` wins over that name).
     pub fn open(dir: &Path, base: Option<&Path>) -> Result<Self> {
+        ensure!(
+            dir.is_dir(),
+            "{}: no such directory; tapt does not download models yet, give one as Hugging Face lays it out",
+            dir.display()
+        );
         let adapter = Adapter::open(dir, base)?;
         let base = adapter.as_ref().map_or(dir, |adapter| &adapter.base).to_owned();
         let config = read_config(&base.join("config.json"))?;
@@ -63,6 +69,19 @@ impl Checkpoint {
         Ok(Self { dir, config: value, architecture, tensors: BTreeMap::new(), adapter: None })
     }
 
+    /// sha256 of its config and its weights: what a run that starts from it depends on.
+    pub fn digest(&self) -> Result<String> {
+        let mut hash = Sha256::new();
+        hash.update(self.config.to_string());
+        let weights = self.dir.join("model.safetensors");
+        if !self.tensors.is_empty() {
+            let mut file =
+                fs::File::open(&weights).with_context(|| weights.display().to_string())?;
+            std::io::copy(&mut file, &mut hash)?;
+        }
+        Ok(format!("{:x}", hash.finalize()))
+    }
+
     pub fn is_adapter(&self) -> bool {
         self.adapter.is_some()
     }
@@ -82,12 +101,18 @@ impl Checkpoint {
 
     fn unnamed_labels(&self) -> Result<Vec<String>> {
         let bias = format!("{}.bias", self.architecture.class_names().output);
-        let bias = self.tensors.get(&bias).context("it has no classifier: is it a fine-tuned model?")?;
+        let bias =
+            self.tensors.get(&bias).context("it has no classifier: is it a fine-tuned model?")?;
         Ok((0..bias.numel()).map(|i| format!("LABEL_{i}")).collect())
     }
 
     /// The encoder with its MLM head, on `device`.
-    pub fn masked_lm(self, plan: &dyn Peft, head: Head, device: Device) -> Result<Loaded<MaskedLm>> {
+    pub fn masked_lm(
+        self,
+        plan: &dyn Peft,
+        head: Head,
+        device: Device,
+    ) -> Result<Loaded<MaskedLm>> {
         let names = self.architecture.mlm_names();
         let head = if self.tensors.is_empty() { None } else { Some(head) };
         let loaded = self.build(plan, device, MaskedLm::new)?;
@@ -107,7 +132,8 @@ impl Checkpoint {
     ) -> Result<Loaded<SequenceClassifier>> {
         let names = self.architecture.class_names();
         if head == Head::New {
-            let old = |name: &str| name.starts_with("classifier.") || name.starts_with("pre_classifier.");
+            let old =
+                |name: &str| name.starts_with("classifier.") || name.starts_with("pre_classifier.");
             self.tensors.retain(|name, _| !old(name));
         }
         let build = |root: &Scope, architecture: &dyn Architecture| {

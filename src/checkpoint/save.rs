@@ -54,7 +54,12 @@ fn set_class(config: &mut Value, architecture: &dyn Architecture, suffix: &str) 
 }
 
 /// Writes the whole model to `dir`. BERT's pooler goes along if a checkpoint brought one no head used.
-pub fn save_model(dir: &Path, config: &Value, tokenizer: &Path, parameters: &Parameters) -> Result<()> {
+pub fn save_model(
+    dir: &Path,
+    config: &Value,
+    tokenizer: &Path,
+    parameters: &Parameters,
+) -> Result<()> {
     write_json(&dir.join("config.json"), config)?;
     copy_tokenizer(tokenizer, dir)?;
     let passengers = parameters.left_over().iter().filter(|(name, _)| names::is_pooler(name));

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -102,14 +104,21 @@ pub fn write_tensors<'a>(
 
 /// Writes vectors of texts: `embeddings` F32 `[N, …]` and `rows` U64 `[N]`; or, without pooling, `[T, …]` and
 /// where each text begins, `offsets` U64 `[N + 1]`.
-pub fn write_vectors(path: &Path, vectors: &[Tensor], rows: &[u64], pooled: bool) -> Result<()> {
+pub fn write_vectors(
+    out: &mut impl Write,
+    vectors: &[Tensor],
+    rows: &[u64],
+    pooled: bool,
+) -> Result<()> {
     let all = match (vectors.is_empty(), pooled) {
         (true, _) => Tensor::zeros([0, 0], (Kind::Float, Device::Cpu)),
         (_, true) => Tensor::stack(vectors, 0),
         (_, false) => Tensor::cat(vectors, 0),
     };
-    let mut bytes =
-        vec![("embeddings".to_owned(), Bytes::new(&all)?), ("rows".to_owned(), Bytes::counts(rows))];
+    let mut bytes = vec![
+        ("embeddings".to_owned(), Bytes::new(&all)?),
+        ("rows".to_owned(), Bytes::counts(rows)),
+    ];
     if !pooled {
         let ends = vectors.iter().scan(0, |end, vector| {
             *end += vector.size()[0] as u64;
@@ -118,7 +127,8 @@ pub fn write_vectors(path: &Path, vectors: &[Tensor], rows: &[u64], pooled: bool
         let offsets: Vec<u64> = std::iter::once(0).chain(ends).collect();
         bytes.push(("offsets".to_owned(), Bytes::counts(&offsets)));
     }
-    write(path, bytes, ("format", "pt".into()))
+    let about = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    Ok(out.write_all(&safetensors::serialize(bytes, Some(about))?)?)
 }
 
 fn write(path: &Path, bytes: Vec<(String, Bytes)>, about: (&str, String)) -> Result<()> {
@@ -126,5 +136,7 @@ fn write(path: &Path, bytes: Vec<(String, Bytes)>, about: (&str, String)) -> Res
     let beside = path.with_extension("partial");
     safetensors::serialize_to_file(bytes, Some(about), &beside)
         .with_context(|| beside.display().to_string())?;
+    // The crate writes private files; a checkpoint is for colleagues too.
+    std::fs::set_permissions(&beside, PermissionsExt::from_mode(0o644))?;
     std::fs::rename(&beside, path).with_context(|| path.display().to_string())
 }

@@ -160,7 +160,13 @@ impl Embeddings {
     }
 
     /// All three index tensors are `[tokens]`.
-    pub fn forward(&self, ids: &Tensor, positions: &Tensor, segments: &Tensor, train: bool) -> Tensor {
+    pub fn forward(
+        &self,
+        ids: &Tensor,
+        positions: &Tensor,
+        segments: &Tensor,
+        train: bool,
+    ) -> Tensor {
         let sum = self.words.forward(ids)
             + self.segments.forward(segments)
             + self.positions.forward(positions);

@@ -102,10 +102,16 @@ impl Architecture for Config {
 
     fn encoder(&self, scope: &Scope) -> Box<dyn Encoder> {
         let table = |name, count| {
-            Embedding::new(&scope.at("embeddings").at(name), count, self.dim, self.initializer_range)
+            Embedding::new(
+                &scope.at("embeddings").at(name),
+                count,
+                self.dim,
+                self.initializer_range,
+            )
         };
-        let blocks = (0..self.n_layers)
-            .map(|i| Block::new(&scope.at(&format!("transformer.layer.{i}")), &BLOCK, self.block()));
+        let blocks = (0..self.n_layers).map(|i| {
+            Block::new(&scope.at(&format!("transformer.layer.{i}")), &BLOCK, self.block())
+        });
         Box::new(DistilBert {
             words: table("word_embeddings", self.vocab_size),
             positions: table("position_embeddings", self.max_position_embeddings),

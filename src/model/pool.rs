@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail};
 use clap::ValueEnum;
 use tch::Tensor;
 
@@ -31,15 +31,21 @@ impl FromStr for Layers {
 
 impl Layers {
     /// Hidden states `[tokens, hidden]`, or `[tokens, layers + 1, hidden]` of all layers.
-    pub fn take(self, encoder: &dyn Encoder, batch: &Batch) -> Result<Tensor> {
+    pub fn take(self, encoder: &dyn Encoder, batch: &Batch) -> Tensor {
         match self {
-            Self::Last => Ok(encoder.forward(batch, false)),
-            Self::All => Ok(Tensor::stack(&encoder.hidden_states(batch), 1)),
-            Self::One(layer) => {
-                let last = encoder.blocks().len();
-                ensure!(layer <= last, "--layer {layer}: the last layer is {last}");
-                Ok(encoder.hidden_states(batch).swap_remove(layer))
+            Self::Last => encoder.forward(batch, false),
+            Self::All => Tensor::stack(&encoder.hidden_states(batch), 1),
+            Self::One(layer) => encoder.hidden_states(batch).swap_remove(layer),
+        }
+    }
+
+    /// Fails if a model of `layers` layers has no such layer.
+    pub fn check(self, layers: i64) -> Result<()> {
+        match self {
+            Self::One(layer) if layer as i64 > layers => {
+                bail!("--layer {layer}: the last layer is {layers}")
             }
+            _ => Ok(()),
         }
     }
 }

@@ -84,7 +84,8 @@ impl Roberta {
         let real = batch.ids.not_equal(self.pad).to_kind(Kind::Int64);
         let count = real.cumsum(0, Kind::Int64);
         let lengths = Tensor::from_slice(&batch.lengths).to_device(batch.ids.device());
-        let before = batch.first(&(&count - &real)).repeat_interleave_self_tensor(&lengths, 0, None);
+        let before =
+            batch.first(&(&count - &real)).repeat_interleave_self_tensor(&lengths, 0, None);
         (count - before) * real + self.pad
     }
 }

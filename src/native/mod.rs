@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tch::Device;
 
@@ -15,9 +15,22 @@ pub struct Compute {
     #[arg(long, default_value = "auto")]
     pub device: String,
 
+    /// Numbers to compute in
+    #[arg(long, value_enum, default_value_t = Dtype::Auto)]
+    pub dtype: Dtype,
+
     /// Threads [default: all cores]
     #[arg(long)]
     pub threads: Option<i32>,
+}
+
+/// What to compute in: f32 is all there is so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// f32
+    Auto,
+    F32,
 }
 
 impl Compute {
@@ -30,7 +43,11 @@ impl Compute {
         match self.device.as_str() {
             "cpu" => Ok(Device::Cpu),
             "auto" if !has_driver() => Ok(Device::Cpu),
-            "auto" => Ok(if load_cuda() && tch::Cuda::is_available() { Device::Cuda(0) } else { Device::Cpu }),
+            "auto" => Ok(if load_cuda() && tch::Cuda::is_available() {
+                Device::Cuda(0)
+            } else {
+                Device::Cpu
+            }),
             "cuda" => cuda(0),
             named => match named.strip_prefix("cuda:").map(str::parse) {
                 Some(Ok(n)) => cuda(n),

@@ -100,6 +100,22 @@ impl Parameters {
         self.born.iter().filter(|parameter| parameter.new)
     }
 
+    /// What one should know of how file and model met: parts that start at random, tensors left out.
+    pub fn remarks(&self) -> Vec<String> {
+        let list = |names: Vec<&str>| format!("{} ({} in all)", names[0], names.len());
+        let new: Vec<&str> =
+            self.new_ones().filter(|p| !p.added).map(|p| p.name.as_str()).collect();
+        let left: Vec<&str> = self.given.keys().map(String::as_str).collect();
+        let mut remarks = Vec::new();
+        if !new.is_empty() && new.len() < self.born.len() {
+            remarks.push(format!("starts at random: {}", list(new)));
+        }
+        if !left.is_empty() {
+            remarks.push(format!("left out: {}", list(left)));
+        }
+        remarks
+    }
+
     /// Tensors of the file that no layer asked for.
     pub fn left_over(&self) -> &BTreeMap<String, Tensor> {
         &self.given

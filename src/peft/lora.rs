@@ -13,9 +13,27 @@ const WORDS: [(&str, &[&str]); 6] = [
     ("query", &["query", "q_lin"]),
     ("key", &["key", "k_lin"]),
     ("value", &["value", "v_lin"]),
-    ("attention", &["query", "key", "value", "attention.output.dense", "q_lin", "k_lin", "v_lin", "out_lin"]),
+    (
+        "attention",
+        &["query", "key", "value", "attention.output.dense", "q_lin", "k_lin", "v_lin", "out_lin"],
+    ),
     ("ffn", &["intermediate.dense", "output.dense", "lin1", "lin2"]),
-    ("all", &["query", "key", "value", "intermediate.dense", "output.dense", "q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"]),
+    (
+        "all",
+        &[
+            "query",
+            "key",
+            "value",
+            "intermediate.dense",
+            "output.dense",
+            "q_lin",
+            "k_lin",
+            "v_lin",
+            "out_lin",
+            "lin1",
+            "lin2",
+        ],
+    ),
 ];
 
 /// Settings of LoRA.

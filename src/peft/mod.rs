@@ -4,7 +4,7 @@ mod full;
 mod head;
 mod lora;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ pub use full::Full;
 pub use head::HeadOnly;
 pub use lora::{Lora, LoraConfig};
 
-use crate::nn::Peft;
+use crate::nn::{Parameters, Peft};
 
 /// The methods there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -45,6 +45,17 @@ impl MethodArgs {
             Method::Head => Box::new(HeadOnly),
             Method::Lora => Box::new(Lora::new(self.lora.clone())?),
         })
+    }
+
+    /// Fails if the method added nothing to the model it was to change.
+    pub fn check(&self, parameters: &Parameters) -> Result<()> {
+        let added = parameters.iter().any(|parameter| parameter.added);
+        ensure!(
+            added || !self.is_adapter(),
+            "--targets {}: the model has no such linear layer",
+            self.lora.targets.join(",")
+        );
+        Ok(())
     }
 
     /// Whether what trains is saved as an adapter beside an untouched base.

@@ -116,7 +116,10 @@ impl AdamW {
     }
 
     /// Overwrites parameters; moments stay. Fails on a name that does not train.
-    pub fn set_parameters<'a>(&mut self, values: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Result<()> {
+    pub fn set_parameters<'a>(
+        &mut self,
+        values: impl Iterator<Item = (&'a str, &'a Tensor)>,
+    ) -> Result<()> {
         for (name, value) in values {
             let slot = self.slots.iter_mut().find(|slot| slot.name == name);
             let slot = slot.with_context(|| format!("{name} does not train"))?;
@@ -159,5 +162,9 @@ impl Slot {
 /// Euclidean norm of all gradients together, a scalar tensor.
 fn norm(grads: &[Tensor]) -> Tensor {
     let norms: Vec<Tensor> = grads.iter().filter(|g| g.defined()).map(Tensor::norm).collect();
-    if norms.is_empty() { Tensor::zeros([], (Kind::Float, tch::Device::Cpu)) } else { Tensor::stack(&norms, 0).norm() }
+    if norms.is_empty() {
+        Tensor::zeros([], (Kind::Float, tch::Device::Cpu))
+    } else {
+        Tensor::stack(&norms, 0).norm()
+    }
 }

@@ -34,7 +34,7 @@ pub struct Item {
 /// Training examples by number, epoch by epoch.
 pub trait Rows {
     /// Examples in an epoch.
-    fn len(&self) -> usize;
+    fn count(&self) -> usize;
 
     /// Goes to `epoch`; called in rising order.
     fn enter(&mut self, epoch: u64) -> Result<()>;
@@ -133,12 +133,12 @@ pub struct Feed<R> {
 
 impl<R: Rows> Feed<R> {
     pub fn new(rows: R, args: &BatchArgs, seed: u64, device: Device) -> Result<Self> {
-        ensure!(rows.len() > 0, "there is nothing to train on: the shard has no sequences");
+        ensure!(rows.count() > 0, "there is nothing to train on: the shard has no sequences");
         Ok(Self { rows, args: args.clone(), seed, device, epoch: None, order: Vec::new() })
     }
 
     pub fn steps_per_epoch(&self) -> u64 {
-        (self.rows.len() as u64).div_ceil(self.args.batch)
+        (self.rows.count() as u64).div_ceil(self.args.batch)
     }
 
     /// Step `step` of the run, counted from 0; epochs passed over are skipped in constant time where rows can.
@@ -146,7 +146,7 @@ impl<R: Rows> Feed<R> {
         let epoch = step / self.steps_per_epoch();
         if self.epoch != Some(epoch) {
             self.rows.enter(epoch)?;
-            self.order = order(self.rows.len(), self.seed, epoch);
+            self.order = order(self.rows.count(), self.seed, epoch);
             self.epoch = Some(epoch);
         }
         let from = (step % self.steps_per_epoch() * self.args.batch) as usize;

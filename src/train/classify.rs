@@ -1,6 +1,6 @@
 //! Sequence classification: rows from labelled shards, labels joined to the model's by name.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tch::{Device, Tensor};
 
@@ -21,7 +21,12 @@ pub struct Labelled<'a> {
 impl<'a> Labelled<'a> {
     /// Fails if the shard has no labels, or names a class the model does not know.
     pub fn new(shard: &'a Shard, labels: &Labels) -> Result<Self> {
-        anyhow::ensure!(shard.is_labelled(), "it has no labels");
+        ensure!(!shard.is_masked(), "it is masked; a classifier is for texts as they are");
+        ensure!(!shard.is_empty(), "it has no sequences");
+        ensure!(
+            shard.is_labelled(),
+            "it has no labels; prep writes them where the data has a label column (--label)"
+        );
         let number = |name: &String| {
             let known = labels.names().join(", ");
             let at = labels.find(name);
@@ -46,7 +51,7 @@ pub fn unlabelled(view: &View) -> Item {
 }
 
 impl Rows for Labelled<'_> {
-    fn len(&self) -> usize {
+    fn count(&self) -> usize {
         self.shard.len()
     }
 
@@ -76,8 +81,8 @@ impl<'a> Classification<'a> {
         args: &BatchArgs,
         (seed, device): (u64, Device),
     ) -> Result<Self> {
-        let rows = Labelled::new(train, labels)?;
-        let eval = eval.map(|shard| Labelled::new(shard, labels)).transpose()?;
+        let rows = Labelled::new(train, labels).context("--train")?;
+        let eval = eval.map(|shard| Labelled::new(shard, labels)).transpose().context("--eval")?;
         Ok(Self { model, feed: Feed::new(rows, args, seed, device)?, eval, labels, device })
     }
 }

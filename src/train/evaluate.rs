@@ -125,5 +125,6 @@ pub fn masked(
         done(count);
         Ok(())
     })?;
+    ensure!(scores.masked > 0, "no token of it is masked: there is nothing to score");
     Ok(scores)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -96,13 +96,23 @@ struct Window {
 }
 
 /// Trains until the last step, a stop, or patience runs out. Fails on a loss that is no number.
-pub fn fit(task: &mut dyn Task, optimizer: &mut AdamW, run: &mut Fit, watch: &mut Watch) -> Result<Outcome> {
+pub fn fit(
+    task: &mut dyn Task,
+    optimizer: &mut AdamW,
+    run: &mut Fit,
+    watch: &mut Watch,
+) -> Result<Outcome> {
     let (mut position, mut best) = resume(optimizer, run, watch)?;
     let (before, start) = (position.seconds, Instant::now());
     let (mut tokens, mut saved) = (0, 0.0);
     let mut window = Window::new();
     while position.step < run.total && !out_of_patience(run, &position) {
         let step = task.step(position.step)?;
+        ensure!(
+            step.weight > 0,
+            "step {}: there is nothing to predict; raise --prob",
+            position.step + 1
+        );
         let lr = run.schedule.at(position.step);
         train(task, optimizer, &step, step_seed(run.seed, position.step), lr, &mut window);
         position.step += 1;
@@ -163,7 +173,14 @@ fn step_seed(seed: u64, step: u64) -> i64 {
 }
 
 /// One optimizer step. The loss of each micro-batch is divided by the predictions of the whole step.
-fn train(task: &dyn Task, optimizer: &mut AdamW, step: &Step, seed: i64, lr: f64, window: &mut Window) {
+fn train(
+    task: &dyn Task,
+    optimizer: &mut AdamW,
+    step: &Step,
+    seed: i64,
+    lr: f64,
+    window: &mut Window,
+) {
     tch::manual_seed(seed);
     for micro in step.micros.iter().filter(|micro| micro.targets.numel() > 0) {
         let loss = task.loss(micro) / step.weight as f64;
@@ -197,12 +214,21 @@ impl Window {
     /// Fails if the loss is not a number: what is saved must be good to go on from.
     fn check(&self, step: u64) -> Result<()> {
         if !self.mean().is_finite() {
-            bail!("the loss is not a number after step {step}; a lower --lr or more --warmup may help");
+            bail!(
+                "the loss is not a number after step {step}; a lower --lr or more --warmup may help"
+            );
         }
         Ok(())
     }
 
-    fn write(&mut self, log: &mut Log, at: &Position, tokens: u64, seconds: f64, watch: &mut Watch) -> Result<()> {
+    fn write(
+        &mut self,
+        log: &mut Log,
+        at: &Position,
+        tokens: u64,
+        seconds: f64,
+        watch: &mut Watch,
+    ) -> Result<()> {
         self.check(at.step)?;
         let norm = self.norm.as_ref().map_or(0.0, |norm| norm.double_value(&[]));
         let (loss, rate) = (self.mean(), tokens as f64 / seconds);
@@ -228,10 +254,12 @@ fn evaluate(
     run.log.write(&json!({"event": "eval", "step": position.step, "scores": scores}))?;
     let Some((metric, more)) = run.metric else { return Ok(()) };
     let Some(score) = scores[metric].as_f64() else { bail!("--metric {metric}: no such score") };
-    let better = best.as_ref().is_none_or(|best| if more { score > best.score } else { score < best.score });
+    let better =
+        best.as_ref().is_none_or(|best| if more { score > best.score } else { score < best.score });
     position.worse = if better { 0 } else { position.worse + 1 };
     if better {
-        let tensors = optimizer.parameters().map(|(name, t)| (name.clone(), no_grad(|| t.copy()))).collect();
+        let tensors =
+            optimizer.parameters().map(|(name, t)| (name.clone(), no_grad(|| t.copy()))).collect();
         *best = Some(Best { step: position.step, score, tensors });
     }
     Ok(())

@@ -11,28 +11,43 @@ use super::evaluate;
 use super::fit::Task;
 use crate::model::{MaskedLm, cross_entropy};
 use crate::nn::Ids;
-use crate::shard::{MaskedBy, Masker, Masking, Segment, Segments, Shard, View, segments};
+use crate::shard::{MaskedBy, Masker, Masking, Segment, Segments, Shard, View, agree, segments};
 
 /// Where masked sequences come from, epoch after epoch.
 pub enum Epochs {
     /// Plain shards, masked here, to the same bits as `mask` would.
     Plain { shard: Shard, masking: Masking, seed: u64, masker: Option<Masker> },
     /// Masked segments; one epoch is held at a time.
-    Masked { now: Shard, epoch: u64, next: Option<Segment>, rest: Box<dyn Iterator<Item = Result<Segment>>> },
+    Masked {
+        now: Shard,
+        epoch: u64,
+        next: Option<Segment>,
+        rest: Box<dyn Iterator<Item = Result<Segment>>>,
+    },
 }
 
 impl Epochs {
     /// Opens shards, plain or masked; `-` is standard input.
     pub fn open(paths: &[PathBuf], masking: &Masking, seed: u64) -> Result<Self> {
         let parts: Result<Vec<Segments>> = paths.iter().map(|path| segments(path)).collect();
-        let mut rest: Box<dyn Iterator<Item = Result<Segment>>> = Box::new(parts?.into_iter().flatten());
+        let mut rest: Box<dyn Iterator<Item = Result<Segment>>> =
+            Box::new(parts?.into_iter().flatten());
         let first = rest.next().context("no shard given")??;
-        if first.masked_by().is_some() {
+        if let Some(by) = first.masked_by() {
+            ensure!(
+                *masking == Masking::default() || *masking == by.masking,
+                "--prob, --replace, --unit: the stream is masked already, otherwise than they say"
+            );
             let (now, next) = gather(first, &mut rest)?;
             return Ok(Self::Masked { now, epoch: 0, next, rest });
         }
-        let all: Result<Vec<Segment>> = std::iter::once(Ok(first)).chain(rest).collect();
-        let shard = Shard::from_segments(all?)?;
+        let mut all = vec![first];
+        for segment in rest {
+            let segment = segment?;
+            agree(&all[0], &segment)?;
+            all.push(segment);
+        }
+        let shard = Shard::from_segments(all)?;
         Ok(Self::Plain { shard, masking: masking.clone(), seed, masker: None })
     }
 
@@ -41,6 +56,16 @@ impl Epochs {
         match self {
             Self::Plain { shard, .. } => shard,
             Self::Masked { now, .. } => now,
+        }
+    }
+
+    /// How the sequences are masked, for the log.
+    pub fn masking(&self) -> Masking {
+        match self {
+            Self::Plain { masking, .. } => masking.clone(),
+            Self::Masked { now, .. } => {
+                now.segments()[0].masked_by().map(|by| by.masking.clone()).unwrap_or_default()
+            }
         }
     }
 
@@ -69,7 +94,13 @@ fn gather(
     let mut all = vec![first];
     for segment in rest {
         let segment = segment?;
-        if segment.masked_by().map(|by| by.epoch) != epoch {
+        agree(&all[0], &segment)?;
+        let next = segment.masked_by().map(|by| by.epoch);
+        if next != epoch {
+            ensure!(
+                next == epoch.map(|epoch| epoch + 1),
+                "masked streams of several epochs were joined; join the shards, then mask them"
+            );
             return Ok((Shard::from_segments(all)?, Some(segment)));
         }
         all.push(segment);
@@ -78,14 +109,15 @@ fn gather(
 }
 
 impl Rows for Epochs {
-    fn len(&self) -> usize {
+    fn count(&self) -> usize {
         self.shard().len()
     }
 
     fn enter(&mut self, wanted: u64) -> Result<()> {
         match self {
             Self::Plain { shard, masking, seed, masker } => {
-                let by = MaskedBy { masking: masking.clone(), seed: *seed, epoch: wanted, epochs: 0 };
+                let by =
+                    MaskedBy { masking: masking.clone(), seed: *seed, epoch: wanted, epochs: 0 };
                 *masker = Some(Masker::new(&by, shard.header())?);
             }
             Self::Masked { now, epoch, next, rest } => {
@@ -95,7 +127,11 @@ impl Rows for Epochs {
                     };
                     let len = now.len();
                     (*now, *next) = gather(first, rest)?;
-                    ensure!(now.len() == len, "epoch {wanted} has {} sequences, not {len}", now.len());
+                    ensure!(
+                        now.len() == len,
+                        "epoch {wanted} has {} sequences, not {len}",
+                        now.len()
+                    );
                     *epoch += 1;
                 }
             }

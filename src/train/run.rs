@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -57,7 +57,18 @@ pub struct Run {
 impl Run {
     /// Opens `dir` and logs what is about to run. `settings` and `inputs` make the run what it is: a state of
     /// others is not resumed.
-    pub fn open(dir: &Path, about: Value, settings: &Value, inputs: &Value) -> Result<Self> {
+    pub fn open(
+        (dir, base): (&Path, Option<&Path>),
+        about: Value,
+        settings: &Value,
+        inputs: &Value,
+    ) -> Result<Self> {
+        let same = base.is_some_and(|base| base.canonicalize().ok() == dir.canonicalize().ok());
+        ensure!(
+            !same,
+            "{}: is the model to start from; -o must be another directory",
+            dir.display()
+        );
         let lock = lock(dir)?;
         let mut log = Log::open(dir)?;
         let version = env!("CARGO_PKG_VERSION");
@@ -91,7 +102,8 @@ impl Run {
             state: self.state.clone(),
             log: &mut self.log,
         };
-        let Outcome::Done { step, seconds, best } = fit(task, &mut optimizer, &mut plan, watch)? else {
+        let Outcome::Done { step, seconds, best } = fit(task, &mut optimizer, &mut plan, watch)?
+        else {
             return Ok(None);
         };
         let mut done = json!({"event": "done", "step": step, "seconds": seconds});

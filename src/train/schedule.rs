@@ -46,7 +46,8 @@ pub struct Schedule {
 impl ScheduleArgs {
     /// Fails if warm-up is longer than the run.
     pub fn over(&self, total: u64) -> Result<Schedule> {
-        let warmup = if self.warmup < 1.0 { (self.warmup * total as f64).ceil() } else { self.warmup };
+        let warmup =
+            if self.warmup < 1.0 { (self.warmup * total as f64).ceil() } else { self.warmup };
         ensure!(warmup <= total as f64, "--warmup {warmup}: the run has {total} steps");
         Ok(Schedule { lr: self.lr, warmup, total: total as f64, shape: self.schedule })
     }

@@ -94,7 +94,9 @@ impl Position {
     /// The best so far, from the tensors saved with it.
     pub fn best(&self, tensors: BTreeMap<String, Tensor>) -> Option<Best> {
         let (step, score) = self.best?;
-        let kept = |(name, tensor): (String, Tensor)| Some((name.strip_prefix("best.")?.to_owned(), tensor));
+        let kept = |(name, tensor): (String, Tensor)| {
+            Some((name.strip_prefix("best.")?.to_owned(), tensor))
+        };
         Some(Best { step, score, tensors: tensors.into_iter().filter_map(kept).collect() })
     }
 }

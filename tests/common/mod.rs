@@ -1,5 +1,11 @@
 //! What the tests share: a place to work in, the programs on the PATH, a tiny model.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, clippy::print_stderr)]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    clippy::print_stderr
+)]
 
 use std::ffi::OsString;
 use std::fs;
@@ -31,7 +37,10 @@ pub fn python() -> Option<PathBuf> {
     if root().join(".venv/full.stamp").exists() {
         return Some(python);
     }
-    assert!(std::env::var_os("PARITY").is_none(), "no Python to compare with: scripts/libtorch full");
+    assert!(
+        std::env::var_os("PARITY").is_none(),
+        "no Python to compare with: scripts/libtorch full"
+    );
     eprintln!("SKIPPED: no Python to compare with; scripts/libtorch full installs it");
     None
 }
@@ -75,6 +84,6 @@ pub fn sample() -> tempfile::TempDir {
     dir
 }
 
-const TINY: &str = r#"{"model_type": "roberta", "hidden_size": 32, "num_hidden_layers": 2,
+pub const TINY: &str = r#"{"model_type": "roberta", "hidden_size": 32, "num_hidden_layers": 2,
     "num_attention_heads": 2, "intermediate_size": 64, "max_position_embeddings": 514, "type_vocab_size": 1,
     "layer_norm_eps": 1e-5, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}"#;

@@ -34,17 +34,29 @@ fn recipe(file: &Path) -> Result<Vec<OsString>> {
 }
 
 /// The model and the other paths of a program that takes `MODEL PATH…` or `--model MODEL PATH…`.
-pub fn model_first(model: Option<PathBuf>, mut paths: Vec<PathBuf>) -> Result<(PathBuf, Vec<PathBuf>)> {
+pub fn model_first(
+    model: Option<PathBuf>,
+    mut paths: Vec<PathBuf>,
+) -> Result<(PathBuf, Vec<PathBuf>)> {
     match model {
         Some(model) => Ok((model, paths)),
-        None if paths.is_empty() => bail!("a model is wanted: a directory of finetune or of Hugging Face"),
+        None if paths.is_empty() => {
+            bail!("a model is wanted: a directory of finetune or of Hugging Face")
+        }
         None => Ok((paths.remove(0), paths)),
     }
 }
 
-/// The command line as one would type it, for headers and logs.
+/// The command line as one would type it, for headers and logs, without what changes no byte of what is written.
 pub fn command_line() -> String {
     let mut words = vec![program_name()];
-    words.extend(env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()));
+    let mut rest = env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    while let Some(word) = rest.next() {
+        match word.as_str() {
+            "--threads" | "-o" | "--output" => drop(rest.next()),
+            "-q" | "--quiet" | "-v" | "--verbose" => {}
+            _ => words.push(word),
+        }
+    }
     shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "))
 }

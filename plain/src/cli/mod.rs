@@ -6,6 +6,7 @@ mod args;
 mod output;
 mod progress;
 mod signal;
+mod talk;
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -13,7 +14,6 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use clap::Parser;
@@ -22,6 +22,7 @@ pub use args::{command_line, model_first};
 pub use output::{Output, output, text_output};
 pub use progress::Progress;
 pub use signal::{on_stop, stop_requested};
+pub use talk::{Talk, is_quiet, is_verbose};
 
 /// What to do about an error, as a second line: `err.context(Hint("…".into()))`.
 #[derive(Debug)]
@@ -38,17 +39,7 @@ impl fmt::Display for Hint {
 #[error("stopped; run the same command again to go on")]
 pub struct Stopped;
 
-static QUIET: AtomicBool = AtomicBool::new(false);
 static PROGRAM: OnceLock<String> = OnceLock::new();
-
-/// Silences notes and progress.
-pub fn quiet(quiet: bool) {
-    QUIET.store(quiet, Ordering::Relaxed);
-}
-
-pub fn is_quiet() -> bool {
-    QUIET.load(Ordering::Relaxed)
-}
 
 /// One line on standard error, unless `-q` was given.
 pub fn note(message: impl fmt::Display) {
@@ -82,7 +73,9 @@ pub fn env_data() -> Option<PathBuf> {
 /// Expands recipes, parses, runs, and turns errors into messages and exit codes.
 pub fn main<A: Parser>(run: fn(A) -> Result<()>) -> ExitCode {
     let _ = PROGRAM.set(args::program_name());
-    panic::set_hook(Box::new(|about| eprintln!("{}: {}", program(), first_line(&about.to_string()))));
+    panic::set_hook(Box::new(|about| {
+        eprintln!("{}: {}", program(), first_line(&about.to_string()))
+    }));
     let args = match args::expand() {
         Ok(args) => args,
         Err(error) => return report(&error, 2),

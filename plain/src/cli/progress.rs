@@ -1,4 +1,4 @@
-//! Progress of long work: a bar on a terminal, plain lines otherwise, nothing with `-q`.
+//! Progress of long work: a bar on a terminal, plain lines otherwise, nothing with `-q`, every call with `-v`.
 
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ impl Progress {
         self.bar.set_position(at);
         if !self.plain {
             self.bar.set_message(message());
-        } else if self.said.elapsed() >= PAUSE {
+        } else if super::is_verbose() || self.said.elapsed() >= PAUSE {
             self.said = Instant::now();
             let total = self.bar.length().unwrap_or(0);
             super::note(format_args!("{} {at}/{total} {}", self.bar.prefix(), message()));

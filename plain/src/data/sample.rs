@@ -15,9 +15,9 @@ use crate::random::generator;
 pub const NAME: &str = "sample";
 
 const TOPICS: usize = 4;
-const WORDS_PER_TOPIC: usize = 80;
+const WORDS_PER_TOPIC: usize = 24;
 /// Words of a topic that are told of together.
-const WORDS_PER_SCENE: usize = 10;
+const WORDS_PER_SCENE: usize = 6;
 const MISLABELLED: f64 = 0.04;
 
 /// How the documents of a split are made.
@@ -37,8 +37,8 @@ fn split(name: &str) -> Result<Split> {
     let labelled = |rows| Split {
         rows,
         labelled: true,
-        words: (14, 26),
-        about: 0.9,
+        words: (10, 18),
+        about: 0.4,
         scene: 0.0,
         astray: 0.12,
     };
@@ -47,12 +47,12 @@ fn split(name: &str) -> Result<Split> {
         "validation" => labelled(200),
         "test" => labelled(1000),
         "domain" => Split {
-            rows: 12_000,
+            rows: 10_000,
             labelled: false,
-            words: (20, 28),
-            about: 0.9,
-            scene: 0.5,
-            astray: 0.04,
+            words: (10, 16),
+            about: 1.0,
+            scene: 0.2,
+            astray: 0.02,
         },
         "general" => Split {
             rows: 20_000,

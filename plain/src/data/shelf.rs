@@ -29,7 +29,8 @@ enum Place {
 }
 
 impl Shelf {
-    /// `data` is a name of the catalog (its files below `dir`), a directory, a file, or `-`.
+    /// `data` is a name of the catalog (its files below `dir`), a directory or a file, a directory below `dir`, or
+    /// `-`.
     pub fn find(data: &str, dir: &Path) -> Result<Self> {
         let entry = catalog()?.into_iter().find(|entry| entry.name == data);
         let path = Path::new(data);
@@ -38,6 +39,7 @@ impl Shelf {
             Some(entry) => Place::Folder(dir.join(&entry.name)),
             None if path.is_dir() => Place::Folder(path.to_owned()),
             None if is_stdin(path) || path.exists() => Place::Stream(path.to_owned()),
+            None if dir.join(data).is_dir() => Place::Folder(dir.join(data)),
             None => return Err(unknown(data)),
         };
         Ok(Self { name: data.to_owned(), entry, place })

@@ -59,7 +59,8 @@ impl Confusion {
     /// that are not 0, as [gold, pred, count].
     pub fn to_json(&self, names: &[String]) -> Value {
         if names.len() > DENSE {
-            let cells: Vec<_> = self.counts.iter().map(|(&(g, p), n)| json!([names[g], names[p], n])).collect();
+            let cells: Vec<_> =
+                self.counts.iter().map(|(&(g, p), n)| json!([names[g], names[p], n])).collect();
             return json!({"cells": cells});
         }
         let row = |gold| self.classes().map(|pred| self.count(gold, pred)).collect::<Vec<_>>();
@@ -82,7 +83,8 @@ impl Confusion {
 
     /// Mean F1 of the classes that occur, as gold or as prediction.
     pub fn macro_f1(&self) -> f64 {
-        let seen: Vec<usize> = self.classes().filter(|&c| self.gold[c] + self.pred[c] > 0).collect();
+        let seen: Vec<usize> =
+            self.classes().filter(|&c| self.gold[c] + self.pred[c] > 0).collect();
         ratio(seen.iter().map(|&c| self.f1(c)).sum(), seen.len() as f64)
     }
 

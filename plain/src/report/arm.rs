@@ -23,6 +23,7 @@ pub struct Arm {
 
 /// Every `score.json` in or below `path`, in order of name.
 pub fn scores_below(path: &Path) -> Result<Vec<PathBuf>> {
+    ensure!(path.exists(), "{}: no such file or directory", path.display());
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
@@ -30,13 +31,14 @@ pub fn scores_below(path: &Path) -> Result<Vec<PathBuf>> {
     let mut inside: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     inside.sort();
     inside.retain(|path| path.is_dir() || path.ends_with("score.json"));
-    let lists: Vec<Vec<PathBuf>> = inside.iter().map(|path| scores_below(path)).collect::<Result<_>>()?;
+    let lists: Vec<Vec<PathBuf>> =
+        inside.iter().map(|path| scores_below(path)).collect::<Result<_>>()?;
     Ok(lists.concat())
 }
 
 /// Groups runs into arms, tasks in order, then from the baseline to the longest adaptation.
 pub fn arms(scores: &[PathBuf]) -> Result<Vec<Arm>> {
-    let mut keyed: Vec<((String, usize, String), Vec<&Path>)> = Vec::new();
+    let mut keyed: Vec<(Key, Vec<&Path>)> = Vec::new();
     for path in scores {
         let key = key(path).with_context(|| path.display().to_string())?;
         match keyed.iter_mut().find(|(other, _)| *other == key) {
@@ -48,9 +50,13 @@ pub fn arms(scores: &[PathBuf]) -> Result<Vec<Arm>> {
     keyed.into_iter().map(|((task, _, name), runs)| arm(task, name, &runs)).collect()
 }
 
-/// Task, place in the table, and name of the arm that a score belongs to.
-fn key(path: &Path) -> Result<(String, usize, String)> {
-    let parts: Vec<_> = path.iter().rev().skip(1).take(4).map(|part| part.to_string_lossy()).collect();
+/// Task, place in the table, and name of an arm.
+type Key = (String, usize, String);
+
+/// The arm that a score belongs to.
+fn key(path: &Path) -> Result<Key> {
+    let parts: Vec<_> =
+        path.iter().rev().skip(1).take(4).map(|part| part.to_string_lossy()).collect();
     let [_, method, encoder, task] = &parts[..] else {
         anyhow::bail!("not named TASK/ENCODER/METHOD/SEED/score.json")
     };
@@ -70,9 +76,12 @@ fn arm(task: String, name: String, runs: &[&Path]) -> Result<Arm> {
     let mut encoder = None;
     for path in runs {
         let named = || path.display().to_string();
-        let score: Value = serde_json::from_str(&fs::read_to_string(path).with_context(named)?).with_context(named)?;
+        let score: Value = serde_json::from_str(&fs::read_to_string(path).with_context(named)?)
+            .with_context(named)?;
         for (list, key) in [(&mut arm.accuracy, "accuracy"), (&mut arm.macro_f1, "macro_f1")] {
-            list.push(score["scores"][key].as_f64().with_context(|| format!("{}: no {key}", named()))?);
+            list.push(
+                score["scores"][key].as_f64().with_context(|| format!("{}: no {key}", named()))?,
+            );
         }
         let log = Log::read(path.with_file_name("log.jsonl"))?;
         arm.trained = log.run["trained"].as_u64().unwrap_or(0);

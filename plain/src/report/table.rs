@@ -43,13 +43,15 @@ pub fn text(arms: &[Arm]) -> String {
     for (row, arm) in rows[1..].iter_mut().zip(arms) {
         row.push(format!("{:.0}", arm.seconds));
     }
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..=HEAD.len()).map(width).collect();
     let pad = |(column, cell): (usize, &String)| match column {
         0 | 1 => format!("{cell:<0$}", widths[column]),
         _ => format!("{cell:>0$}", widths[column]),
     };
-    let line = |row: &Vec<String>| row.iter().enumerate().map(pad).collect::<Vec<_>>().join("  ") + "\n";
+    let line =
+        |row: &Vec<String>| row.iter().enumerate().map(pad).collect::<Vec<_>>().join("  ") + "\n";
     rows.iter().map(line).collect()
 }
 

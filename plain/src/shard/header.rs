@@ -1,10 +1,12 @@
 //! What a segment says of itself, in safetensors' `__metadata__`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::masking::MaskedBy;
 
@@ -103,4 +105,36 @@ pub fn get<'a>(map: &'a HashMap<String, String>, key: &str) -> Result<&'a str> {
 pub fn parse<T: FromStr>(map: &HashMap<String, String>, key: &str) -> Result<T> {
     let text = get(map, key)?;
     text.parse().map_err(|_| anyhow!("metadata `{key}`: {text:?} is not a number it can be"))
+}
+
+/// Fails where a header names a tensor twice: readers would disagree on which of the two is meant.
+pub fn check_names(json: &[u8]) -> serde_json::Result<()> {
+    serde_json::from_slice::<Unique>(json).map(|_| ())
+}
+
+/// An object whose keys differ.
+struct Unique;
+
+impl<'de> Deserialize<'de> for Unique {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Unique {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a safetensors header")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        let mut seen = HashSet::new();
+        while let Some((name, _)) = map.next_entry::<String, IgnoredAny>()? {
+            if let Some(name) = seen.replace(name) {
+                return Err(A::Error::custom(format_args!("it names `{name}` twice")));
+            }
+        }
+        Ok(self)
+    }
 }

@@ -34,6 +34,12 @@ pub struct Masking {
     pub unit: Unit,
 }
 
+impl Default for Masking {
+    fn default() -> Self {
+        Self { prob: 0.15, replace: Replace([0.8, 0.1, 0.1]), unit: Unit::Token }
+    }
+}
+
 /// What masking chooses at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -92,9 +98,9 @@ impl MaskedBy {
 
     pub(super) fn read(map: &HashMap<String, String>) -> Result<Self> {
         let unit = get(map, "unit")?;
-        let unit = Unit::from_str(unit, false).map_err(|e| anyhow::anyhow!("metadata `unit`: {e}"))?;
-        let masking =
-            Masking { prob: parse(map, "prob")?, replace: parse(map, "replace")?, unit };
+        let unit =
+            Unit::from_str(unit, false).map_err(|e| anyhow::anyhow!("metadata `unit`: {e}"))?;
+        let masking = Masking { prob: parse(map, "prob")?, replace: parse(map, "replace")?, unit };
         let (seed, epoch, epochs) =
             (parse(map, "seed")?, parse(map, "epoch")?, parse(map, "epochs")?);
         Ok(Self { masking, seed, epoch, epochs })
@@ -116,7 +122,8 @@ pub struct Masker {
     rng: ChaCha8Rng,
     mask: u32,
     vocab_size: u32,
-    special: Vec<bool>,
+    /// In order.
+    special: Vec<u32>,
 }
 
 impl Masker {
@@ -124,8 +131,8 @@ impl Masker {
     pub fn new(by: &MaskedBy, header: &Header) -> Result<Self> {
         let mask = header.special.mask.context("its tokenizer has no mask token")?;
         ensure!(header.vocab_size > 0, "its vocabulary is empty");
-        let mut special = vec![false; header.vocab_size as usize];
-        header.special.all.iter().for_each(|&id| special[id as usize] = true);
+        let mut special = header.special.all.clone();
+        special.sort_unstable();
         let rng = random::generator("mask", by.seed, by.epoch);
         let masking = by.masking.clone();
         Ok(Self { masking, rng, mask, vocab_size: header.vocab_size, special })
@@ -137,7 +144,8 @@ impl Masker {
         rng.set_stream(sequence);
         let mut out = MaskedSequence { tokens: view.tokens.iter().collect(), ..Default::default() };
         for (at, token) in out.tokens.iter_mut().enumerate() {
-            if !self.special[*token as usize] && rng.random::<f64>() < self.masking.prob {
+            if self.special.binary_search(token).is_err() && rng.random::<f64>() < self.masking.prob
+            {
                 out.masked.push(at as u32);
                 out.targets.push(*token);
                 *token = self.hide(*token, &mut rng);

@@ -3,15 +3,15 @@
 mod header;
 mod ints;
 pub mod masking;
+mod open;
 mod segment;
-mod shard;
 mod stream;
 mod write;
 
 pub use header::{Header, Special};
 pub use ints::Ints;
 pub use masking::{MaskedBy, MaskedSequence, Masker, Masking, Unit};
+pub use open::{Labels, Shard, agree};
 pub use segment::{Segment, View};
-pub use shard::{Labels, Shard, agree};
 pub use stream::{Segments, looks_like_shard, segments};
 pub use write::{Sequence, Writer, write_masked};

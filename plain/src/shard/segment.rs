@@ -8,7 +8,7 @@ use memmap2::Mmap;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
-use super::header::{Header, Meta};
+use super::header::{self, Header, Meta};
 use super::ints::{Ints, u64_at, width};
 use super::masking::MaskedBy;
 
@@ -80,12 +80,16 @@ impl Segment {
     pub fn header_len(head: [u8; 8]) -> Result<usize> {
         const LIMIT: u64 = 100_000_000;
         let len = u64::from_le_bytes(head);
-        ensure!(len <= LIMIT, "not a token shard (header of {len} bytes; the limit is {LIMIT})");
+        ensure!(
+            len <= LIMIT,
+            "not a token shard, which prep makes of text (its header would have {len} bytes; the limit is {LIMIT})"
+        );
         Ok(len as usize)
     }
 
     /// Parses a header and says how many bytes of tensors follow it.
     pub fn parse_header(json: &[u8]) -> Result<(Metadata, usize)> {
+        header::check_names(json).context("not a token shard")?;
         let layout: Metadata = serde_json::from_slice(json).context("not a token shard")?;
         let len = layout.data_len();
         Ok((layout, len))
@@ -139,7 +143,11 @@ impl Segment {
         let vocab = self.meta.header.vocab_size;
         let special = &self.meta.header.special;
         check_ids("metadata `special`", special.all.iter().copied(), vocab)?;
-        check_ids("metadata `special`", [special.cls, special.sep, special.pad].into_iter(), vocab)?;
+        check_ids(
+            "metadata `special`",
+            [special.cls, special.sep, special.pad].into_iter(),
+            vocab,
+        )?;
         check_ids("metadata `special`", special.mask.into_iter().chain(special.unk), vocab)?;
         check_ids("tensor `tokens`", self.ids(&self.tokens).iter(), vocab)?;
         self.check_masked(t, vocab)?;
@@ -151,7 +159,10 @@ impl Segment {
         let mut next = 0;
         for at in Ints::new(self.at(masked), 4).iter() {
             let at = at as usize;
-            ensure!(at >= next && at < t, "tensor `masked`: position {at} is out of order or range");
+            ensure!(
+                at >= next && at < t,
+                "tensor `masked`: position {at} is out of order or range"
+            );
             next = at + 1;
         }
         check_ids("tensor `targets`", self.ids(targets).iter(), vocab)
@@ -161,7 +172,10 @@ impl Segment {
         for i in 0..self.len {
             let view = self.view(i);
             if let Some(second) = view.second {
-                ensure!(second <= view.tokens.len(), "tensor `second`: entry {i} is past its sequence");
+                ensure!(
+                    second <= view.tokens.len(),
+                    "tensor `second`: entry {i} is past its sequence"
+                );
             }
         }
         let Some(labels) = &self.labels else { return Ok(()) };
@@ -309,7 +323,12 @@ impl Tensors<'_> {
         self.checked(name, info, dtype)
     }
 
-    fn checked(&self, name: &str, info: &TensorInfo, dtype: Dtype) -> Result<(Range<usize>, usize)> {
+    fn checked(
+        &self,
+        name: &str,
+        info: &TensorInfo,
+        dtype: Dtype,
+    ) -> Result<(Range<usize>, usize)> {
         let [len] = info.shape[..] else { bail!("tensor `{name}` has shape {:?}", info.shape) };
         ensure!(info.dtype == dtype, "tensor `{name}` is {:?}, not {dtype:?}", info.dtype);
         let (from, to) = info.data_offsets;

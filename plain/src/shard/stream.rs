@@ -53,13 +53,12 @@ impl Segments {
             Source::Mapped(map) if at == map.len() => return Ok(None),
             Source::Mapped(map) => {
                 let rest = &map[at..];
-                let head = rest.first_chunk().context("it ends inside a header")?;
-                let json = rest.get(8..8 + Segment::header_len(*head)?);
-                let json = json.context("it ends inside a header, or is no token shard")?;
+                let head = rest.first_chunk().with_context(|| short(at))?;
+                let json = rest.get(8..8 + Segment::header_len(*head)?).context(CUT)?;
                 let (layout, len) = Segment::parse_header(json)?;
                 let data = 8 + json.len();
                 let end = data.checked_add(len).filter(|&end| end <= rest.len());
-                let end = end.context("it ends inside a segment: the program that wrote it was cut off")?;
+                let end = end.context(CUT)?;
                 (Bytes::Mapped(map.clone(), at..at + end), data, layout)
             }
             Source::Stream(reader) => {
@@ -69,7 +68,7 @@ impl Segments {
                     0 => bail!("empty; not a token shard"),
                     _ => {}
                 }
-                let head = bytes.first_chunk().context("it ends inside a header")?;
+                let head = bytes.first_chunk().with_context(|| short(at))?;
                 let json = Segment::header_len(*head)?;
                 extend(reader, &mut bytes, json)?;
                 let (layout, len) = Segment::parse_header(&bytes[8..])?;
@@ -82,6 +81,13 @@ impl Segments {
     }
 }
 
+const CUT: &str = "it ends inside a segment: the program that wrote it was cut off";
+
+/// What fewer than 8 bytes are, at the end of a shard or alone.
+fn short(at: usize) -> &'static str {
+    if at == 0 { "too short for a token shard" } else { CUT }
+}
+
 /// At most `len` bytes; the buffer grows with what arrives, not with what a header promises.
 fn take(reader: &mut dyn Read, len: usize) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -91,7 +97,7 @@ fn take(reader: &mut dyn Read, len: usize) -> Result<Vec<u8>> {
 
 fn extend(reader: &mut dyn Read, bytes: &mut Vec<u8>, len: usize) -> Result<()> {
     let got = reader.take(len as u64).read_to_end(bytes)?;
-    ensure!(got == len, "it ends inside a segment: the program that wrote it was cut off");
+    ensure!(got == len, CUT);
     Ok(())
 }
 
@@ -112,7 +118,8 @@ impl Iterator for Segments {
     }
 }
 
-/// Whether the first bytes could be a safetensors header; nothing is consumed, not even of standard input.
+/// Whether the first bytes could be a safetensors header; nothing is consumed, not even of standard input. Another
+/// pipe cannot be looked into that way, and is an error.
 pub fn looks_like_shard(path: &Path) -> io::Result<bool> {
     let mut head = [0; 9];
     let read = if path == Path::new("-") {
@@ -121,8 +128,12 @@ pub fn looks_like_shard(path: &Path) -> io::Result<bool> {
         let read = buffer.len().min(9);
         head[..read].copy_from_slice(&buffer[..read]);
         read
-    } else {
+    } else if path.metadata()?.is_file() {
         File::open(path)?.take(9).read(&mut head)?
+    } else {
+        return Err(io::Error::other(
+            "not a file; what comes from a pipe goes to standard input (< or |)",
+        ));
     };
     // The high bytes of a header's length are 0, and no text has NULs before a brace.
     Ok(read == 9 && head[5..8] == [0, 0, 0] && head[8] == b'{')

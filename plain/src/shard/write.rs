@@ -11,8 +11,8 @@ use serde_json::json;
 use super::header::{Header, Meta};
 use super::ints::{self, width};
 use super::masking::{MaskedBy, MaskedSequence, Masker};
+use super::open::Labels;
 use super::segment::Segment;
-use super::shard::Labels;
 
 /// Tokens after which a segment is closed: 32 MiB of ids, so that a pipe moves and memory stays bounded.
 const SEGMENT: usize = 1 << 24;
@@ -52,9 +52,15 @@ impl<W: Write> Writer<W> {
     /// Fails where the sequence does not fit the header, or has a label where others have none.
     pub fn push(&mut self, sequence: Sequence) -> Result<()> {
         let row = sequence.row;
+        ensure!(!sequence.tokens.is_empty(), "row {row}: no tokens");
         ensure!(sequence.tokens.len() == sequence.words.len(), "row {row}: word bits are missing");
+        let second = usize::from(sequence.second.unwrap_or(0));
+        ensure!(second <= sequence.tokens.len(), "row {row}: its second text begins past its end");
         let largest = sequence.tokens.iter().max().copied().unwrap_or(0);
-        ensure!(largest < self.header.vocab_size, "row {row}: token {largest} is not in the vocabulary");
+        ensure!(
+            largest < self.header.vocab_size,
+            "row {row}: token {largest} is not in the vocabulary"
+        );
         if let Some(first) = self.pending.first() {
             let same = first.label.is_some() == sequence.label.is_some();
             ensure!(same, "row {row}: some rows have a label and others have none");
@@ -133,7 +139,9 @@ impl Columns {
             columns.second.extend(sequence.second.iter().flat_map(|second| second.to_le_bytes()));
             if let (Some(labels), Some(name)) = (labels, &sequence.label) {
                 let label = labels.find(name);
-                let Some(label) = label else { bail!("row {}: unknown label {name:?}", sequence.row) };
+                let Some(label) = label else {
+                    bail!("row {}: unknown label {name:?}", sequence.row)
+                };
                 columns.labels.extend((label as i64).to_le_bytes());
             }
         }
@@ -163,7 +171,12 @@ fn id_dtype(width: usize) -> Dtype {
 }
 
 /// Masks `segment` and writes it; `first` is the number of its first sequence within the epoch.
-pub fn write_masked(out: &mut impl Write, segment: &Segment, by: &MaskedBy, first: u64) -> Result<()> {
+pub fn write_masked(
+    out: &mut impl Write,
+    segment: &Segment,
+    by: &MaskedBy,
+    first: u64,
+) -> Result<()> {
     ensure!(segment.masked_by().is_none(), "it is masked already");
     let masker = Masker::new(by, segment.header())?;
     let width = width(segment.header().vocab_size);

@@ -1,0 +1,162 @@
+//! Shards opened for training and evaluation: any number of segments, one list of sequences, one list of labels.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use sha2::{Digest, Sha256};
+
+use super::header::Header;
+use super::segment::{Segment, View};
+use super::stream::segments;
+
+/// Names of classes, each with its index; joined by name, never by number.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Labels {
+    names: Vec<String>,
+    index: HashMap<String, usize>,
+}
+
+impl Labels {
+    pub fn new(names: impl IntoIterator<Item = String>) -> Self {
+        let mut labels = Labels::default();
+        for name in names {
+            labels.add(&name);
+        }
+        labels
+    }
+
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.index.get(name).copied()
+    }
+
+    fn add(&mut self, name: &str) -> usize {
+        if let Some(at) = self.find(name) {
+            return at;
+        }
+        self.names.push(name.to_owned());
+        self.index.insert(name.to_owned(), self.names.len() - 1);
+        self.names.len() - 1
+    }
+}
+
+/// The sequences of one or several shards, in order.
+#[derive(Debug)]
+pub struct Shard {
+    segments: Vec<Segment>,
+    /// Number of sequences before each segment, and in all.
+    starts: Vec<usize>,
+    labels: Labels,
+    /// For each segment, its own label numbers in terms of `labels`.
+    joined: Vec<Vec<usize>>,
+}
+
+impl Shard {
+    /// Opens shards; `-` is standard input. Fails if their tokenizers, kinds or columns differ.
+    pub fn open(paths: &[PathBuf]) -> Result<Self> {
+        let mut all = Vec::new();
+        for path in paths {
+            for segment in segments(path)? {
+                let segment = segment?;
+                let first = all.first().unwrap_or(&segment);
+                agree(first, &segment).with_context(|| path.display().to_string())?;
+                all.push(segment);
+            }
+        }
+        Self::from_segments(all)
+    }
+
+    /// Opens one file; its name is in every error.
+    pub fn open_one(path: &Path) -> Result<Self> {
+        Self::open(&[path.to_owned()])
+    }
+
+    pub fn from_segments(segments: Vec<Segment>) -> Result<Self> {
+        ensure!(!segments.is_empty(), "no shard given");
+        let mut starts = vec![0];
+        let mut labels = Labels::default();
+        let mut joined = Vec::new();
+        for segment in &segments {
+            starts.push(starts[starts.len() - 1] + segment.len());
+            joined.push(segment.labels().iter().map(|name| labels.add(name)).collect());
+        }
+        Ok(Self { segments, starts, labels, joined })
+    }
+
+    pub fn len(&self) -> usize {
+        self.starts[self.segments.len()]
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The header of the first segment: tokenizer, vocabulary and special tokens are the same in all.
+    pub fn header(&self) -> &Header {
+        self.segments[0].header()
+    }
+
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    pub fn is_masked(&self) -> bool {
+        self.segments[0].masked_by().is_some()
+    }
+
+    pub fn is_labelled(&self) -> bool {
+        self.segments[0].is_labelled()
+    }
+
+    /// Names of all classes, in order of the first segment that names them.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// Sequence `i`, its label in terms of `labels()`. Panics beyond `len`.
+    pub fn view(&self, i: usize) -> View<'_> {
+        let at = self.starts.partition_point(|&start| start <= i) - 1;
+        let mut view = self.segments[at].view(i - self.starts[at]);
+        view.label = view.label.map(|label| self.joined[at][label]);
+        view
+    }
+
+    /// sha256 over the bytes of every segment, hexadecimal.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        self.segments.iter().for_each(|segment| hash.update(segment.bytes()));
+        format!("{:x}", hash.finalize())
+    }
+
+    /// Tokens of the longest sequence.
+    pub fn longest(&self) -> usize {
+        (0..self.len()).map(|i| self.view(i).tokens.len()).max().unwrap_or(0)
+    }
+
+    /// Number of tokens.
+    pub fn tokens(&self) -> usize {
+        self.segments.iter().map(|segment| segment.tokens().len()).sum()
+    }
+}
+
+/// What has to be the same in every segment that is read as one shard.
+pub fn agree(first: &Segment, other: &Segment) -> Result<()> {
+    let (a, b) = (first.header(), other.header());
+    ensure!(
+        a.tokenizer == b.tokenizer && a.vocab_size == b.vocab_size,
+        "written with another tokenizer ({:.12} against {:.12}) than what came before it",
+        b.tokenizer,
+        a.tokenizer
+    );
+    let kind = |s: &Segment| if s.masked_by().is_some() { "masked" } else { "not masked" };
+    ensure!(kind(first) == kind(other), "{}, unlike what came before it", kind(other));
+    let pairs = |s: &Segment| if s.is_pairs() { "pairs" } else { "single texts" };
+    ensure!(pairs(first) == pairs(other), "{}, unlike what came before it", pairs(other));
+    let labelled = |s: &Segment| if s.is_labelled() { "labelled" } else { "not labelled" };
+    ensure!(labelled(first) == labelled(other), "{}, unlike what came before it", labelled(other));
+    Ok(())
+}

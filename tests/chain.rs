@@ -1,0 +1,137 @@
+//! The Makefile and the README: what they print runs, and runs only when it must.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{both, root, run, shell};
+
+/// A scratch copy of what the chain needs: the Makefile, the recipes, the programs.
+fn project() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let root = root();
+    run(
+        dir.path(),
+        &format!(
+            "cp {0}/Makefile {0}/README.md . && cp -r {0}/recipes {0}/scripts . && mkdir target && ln -s {1} target/release",
+            root.display(),
+            common::bin().display()
+        ),
+    );
+    dir
+}
+
+/// A project with a tiny model, and recipes that take seconds.
+fn toy() -> tempfile::TempDir {
+    let dir = project();
+    fs::write(dir.path().join("config.json"), common::TINY).unwrap();
+    run(
+        dir.path(),
+        "prep sample --split general --limit 2000 --train-tokenizer 500 -q -o model
+         prep sample --split test --limit 50 --tokenizer model -q -o some.tok
+         pretrain --from-scratch config.json --tokenizer model --steps 2 -q -o model some.tok",
+    );
+    dir
+}
+
+const GRID: &str = "TASKS=sample SEEDS='0 1' MODEL=model LIMIT=40 STEPS=3";
+
+fn make(dir: &Path, what: &str) -> String {
+    let output =
+        shell(dir, &format!("make --no-print-directory {what} {GRID} 2>&1")).output().unwrap();
+    assert!(output.status.success(), "make {what}\n{}", both(&output));
+    both(&output)
+}
+
+/// Programs that ran, without their arguments.
+fn programs(output: &str) -> Vec<&str> {
+    let lines = output.lines().filter_map(|line| line.trim_start().strip_prefix("target/release/"));
+    lines.map(|line| line.split(' ').next().unwrap()).collect()
+}
+
+fn count(output: &str, program: &str) -> usize {
+    programs(output).iter().filter(|name| **name == program).count()
+}
+
+#[test]
+fn make_runs_what_is_stale_and_nothing_else() {
+    let dir = toy();
+    let dir = dir.path();
+    let plan = fs::read_to_string(root().join("tests/chain.txt")).unwrap();
+    let printed = make(dir, "-n all");
+    if std::env::var_os("GOLDEN").is_some() {
+        fs::write(root().join("tests/chain.txt"), &printed).unwrap();
+    } else {
+        assert_eq!(printed, plan, "make -n all; GOLDEN=1 rewrites tests/chain.txt");
+    }
+
+    let first = make(dir, "all");
+    assert_eq!(
+        (count(&first, "pretrain"), count(&first, "finetune"), count(&first, "evaluate")),
+        (3, 10, 10)
+    );
+    assert!(first.contains("dapt+tapt"), "{first}");
+    let table = fs::read_to_string(dir.join("results.md")).unwrap();
+    assert_eq!(table.lines().count(), 7, "{table}");
+    assert_eq!(programs(&make(dir, "all")), [""; 0], "a second make does nothing");
+
+    touch(dir, "recipes/lora.args");
+    let lora = make(dir, "all");
+    assert_eq!(
+        (count(&lora, "pretrain"), count(&lora, "finetune"), count(&lora, "evaluate")),
+        (0, 2, 2)
+    );
+    touch(dir, "recipes/tapt.args");
+    let tapt = make(dir, "all");
+    assert_eq!((count(&tapt, "pretrain"), count(&tapt, "finetune")), (2, 4));
+    assert_eq!(
+        fs::read_to_string(dir.join("results.md")).unwrap(),
+        table,
+        "the same runs, the same table"
+    );
+}
+
+fn touch(dir: &Path, file: &str) {
+    // Make compares times; a file system may count them in whole seconds.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    run(dir, &format!("touch {file}"));
+}
+
+#[test]
+fn what_make_prints_can_be_pasted() {
+    let dir = toy();
+    let dir = dir.path();
+    let printed = make(dir, "-n tapt");
+    fs::write(dir.join("pasted.sh"), format!("set -e\n{printed}")).unwrap();
+    run(dir, "bash pasted.sh");
+    assert!(fs::read_to_string(dir.join("results.md")).unwrap().contains("| tapt |"));
+    assert_eq!(programs(&make(dir, "tapt")), [""; 0]);
+}
+
+#[test]
+fn a_failed_step_leaves_no_target_and_the_next_make_goes_on() {
+    let dir = toy();
+    let dir = dir.path();
+    fs::write(dir.join("recipes/full.args"), "--method full --no-such-flag\n").unwrap();
+    let failed = shell(dir, &format!("make baseline {GRID}")).output().unwrap();
+    assert_eq!(failed.status.code(), Some(2));
+    assert!(both(&failed).contains("--no-such-flag"), "{}", both(&failed));
+    fs::write(dir.join("recipes/full.args"), "--method full --lr 1e-3\n").unwrap();
+    let again = make(dir, "baseline");
+    assert_eq!((count(&again, "prep"), count(&again, "finetune")), (1, 2), "{again}");
+}
+
+/// Every `sh` block of the README, in order, in one shell.
+#[test]
+fn readme_commands_run() {
+    let dir = project();
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let blocks: Vec<&str> =
+        readme.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(blocks.len() > 1, "the README has {} blocks of commands", blocks.len());
+    fs::write(dir.path().join("readme.sh"), format!("set -euo pipefail\n{}", blocks.concat()))
+        .unwrap();
+    run(dir.path(), "bash readme.sh");
+}
