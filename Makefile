@@ -19,9 +19,10 @@ DATA    ?= data
 OUT     ?= runs
 RECIPES ?= recipes
 RESULTS ?= results.md
-# A quick look: at most LIMIT rows of every split but test, at most STEPS optimizer steps a training.
-LIMIT   ?=
-STEPS   ?=
+# A quick look: at most LIMIT rows of every split but test, STEPS optimizer steps a fine-tuning, MLM_STEPS a pretraining.
+LIMIT     ?=
+STEPS     ?=
+MLM_STEPS ?= $(STEPS)
 # An encoder without an MLM head (a sentence encoder, say) gets a new one; the trainer says so.
 HEAD    ?= --new-head
 GPU     ?=
@@ -55,7 +56,7 @@ asked          := $(filter $(goals),$(MAKECMDGOALS))
 
 comma := ,
 name  := $(notdir $(MODEL:%/=%))
-W     := $(OUT)/$(name)$(LIMIT:%=-limit%)$(STEPS:%=-steps%)$(patsubst recipes%,%,$(subst /,-,$(filter-out recipes,$(RECIPES))))
+W     := $(OUT)/$(name)$(LIMIT:%=-limit%)$(STEPS:%=-steps%)$(if $(filter-out $(STEPS),$(MLM_STEPS)),-mlm$(MLM_STEPS))$(patsubst recipes%,%,$(subst /,-,$(filter-out recipes,$(RECIPES))))
 arms   = $(sort $(foreach goal,$(asked),$(arms.$(goal))))
 scores = $(foreach t,$(TASKS),$(foreach a,$(arms),$(foreach s,$(SEEDS),$W/$t/$a/$s/score.json)))
 
@@ -95,7 +96,7 @@ encoder.dapt      = $W/$1/dapt
 encoder.tapt      = $W/$1/tapt
 encoder.dapt+tapt = $W/$1/dapt+tapt
 
-pretrain = $(GPU) $(BIN)/pretrain @$(RECIPES)/$1.args $(HEAD) $(STEPS:%=--steps %) --model $2 -o $(@D) $3
+pretrain = $(GPU) $(BIN)/pretrain @$(RECIPES)/$1.args $(HEAD) $(MLM_STEPS:%=--steps %) --model $2 -o $(@D) $3
 
 $W/%/dapt/model.safetensors: $W/tok/%/domain.tok $(RECIPES)/dapt.args $(MODEL)/model.safetensors
 	$(call pretrain,dapt,$(MODEL),$<)
@@ -135,11 +136,14 @@ $W/%/score.json: $W/%/$$(weights.$$(call part,3)) $$(call split,test)
 table := $W/table.md
 stale := $(if $(asked),$(if $(filter-out x$(scores),x$(file <$W/table.list)),FORCE))
 
+title := $(MODEL)$(LIMIT:%=$(comma) at most % rows a split)$(STEPS:%=$(comma) % steps of fine-tuning)$(MLM_STEPS:%=$(comma) % of pretraining).
+title += $(if $(filter sample,$(TASKS)),The sample is a demonstration: its words are made up.)
+
 .PHONY: $(goals)
 $(goals): $(table)
 
 $(table): $(scores) $(stale)
-	$(BIN)/report $(scores) --markdown $@
+	$(BIN)/report $(scores) --title '$(title)' --markdown $@
 	@echo '$(scores)' > $W/table.list
 	@cp $@ $(RESULTS)
 
