@@ -128,7 +128,8 @@ $W/%/adapter_model.safetensors: $(inputs)
 	$(finetune)
 
 $W/%/score.json: $W/%/$$(weights.$$(call part,3)) $$(call split,test)
-	$(GPU) $(BIN)/evaluate $(@D) $(call split,test) > $@
+	$(GPU) $(BIN)/evaluate $(@D) $(call split,test) > $@.partial
+	@mv $@.partial $@
 
 # ---- the table
 
@@ -143,9 +144,9 @@ title += $(if $(filter sample,$(TASKS)),The sample is a demonstration: its words
 $(goals): $(table)
 
 $(table): $(scores) $(stale)
-	$(BIN)/report $(scores) --title '$(title)' --markdown $@
-	@echo '$(scores)' > $W/table.list
-	@cp $@ $(RESULTS)
+	$(BIN)/report $(scores) --title '$(title)' --markdown $@.partial
+	@cp $@.partial $(RESULTS) && echo '$(scores)' > $W/table.list
+	@mv $@.partial $@
 
 # ---- the demonstration: a base from scratch, then every arm
 

@@ -1,16 +1,17 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
-use clap::{Parser, ValueEnum};
+use anyhow::{Context, Result};
+use clap::Parser;
 use serde::Serialize;
 use serde_json::json;
 use tapt::checkpoint::{Checkpoint, Head, class_config, fits, save_adapter, save_model};
 use tapt::cli::{self, Progress, Stopped, Talk};
+use tapt::metrics::Metric;
 use tapt::native::Compute;
 use tapt::peft::MethodArgs;
 use tapt::shard::Shard;
-use tapt::train::{Classification, Course, Run, TrainArgs, Watch};
+use tapt::train::{Classification, Course, Run, TrainArgs, Watch, about};
 
 /// Fine-tune an encoder to classify.
 ///
@@ -71,30 +72,6 @@ struct Args {
     talk: Talk,
 }
 
-/// Scores to choose weights by.
-#[derive(Debug, Clone, Copy, ValueEnum, Serialize)]
-#[value(rename_all = "snake_case")]
-enum Metric {
-    Accuracy,
-    MacroF1,
-    MicroF1,
-    Mcc,
-    Loss,
-}
-
-impl Metric {
-    /// Its key in scores, and whether more is better.
-    fn key(self) -> (&'static str, bool) {
-        match self {
-            Metric::Accuracy => ("accuracy", true),
-            Metric::MacroF1 => ("macro_f1", true),
-            Metric::MicroF1 => ("micro_f1", true),
-            Metric::Mcc => ("mcc", true),
-            Metric::Loss => ("loss", false),
-        }
-    }
-}
-
 fn main() -> ExitCode {
     cli::main(run)
 }
@@ -104,12 +81,7 @@ fn run(args: Args) -> Result<()> {
     cli::on_stop()?;
     let device = args.compute.open()?;
     let seed = args.run.seed;
-    let checkpoint = Checkpoint::open(&args.model, None)?;
-    ensure!(
-        !checkpoint.is_adapter(),
-        "{}: is an adapter; a whole model is wanted",
-        args.model.display()
-    );
+    let checkpoint = Checkpoint::open_whole(&args.model)?;
     let sizes = checkpoint.architecture.sizes();
     let train = Shard::open(&args.train)?;
     let eval = if args.eval.is_empty() { None } else { Some(Shard::open(&args.eval)?) };
@@ -135,30 +107,21 @@ fn run(args: Args) -> Result<()> {
     let total = args.steps.unwrap_or(args.epochs * steps_per_epoch);
     let metric = eval.as_ref().map(|_| args.metric.key());
     let course = Course { total, steps_per_epoch, metric, patience: args.patience };
-    let about = json!({"program": "finetune", "command": cli::command_line(), "device": format!("{device:?}"),
-        "parameters": model.parameters.count(false), "trained": model.parameters.count(true), "steps": total});
+    let about = about("finetune", &cli::command_line(), device, &model.parameters, total);
     let mut run = Run::open((&args.output, Some(&args.model)), about, &json!(args), &inputs)?;
     let mut bar = Progress::new("finetune", total);
-    let done = run.train(
-        &mut task,
-        &model.parameters,
-        &args.run,
-        &course,
-        &mut Watch {
-            stop: &cli::stop_requested,
-            progress: &mut |step, loss, rate| {
-                bar.set(step, || format!("loss {loss:.3}, {rate:.0} tokens/s"))
-            },
-            note: &|message| cli::note(message),
-        },
-    )?;
+    let mut watch = Watch {
+        stop: &cli::stop_requested,
+        progress: &mut |step, loss, rate| bar.training(step, loss, rate),
+        note: &|message| cli::note(message),
+    };
+    let done = run.train(&mut task, &model.parameters, &args.run, &course, &mut watch)?;
     bar.finish();
     let done = done.ok_or(Stopped)?;
+    let (out, weights) = (&args.output, &model.parameters);
     match args.method.is_adapter() {
-        true => {
-            save_adapter(&args.output, &args.model, &args.method.lora, &config, &model.parameters)?
-        }
-        false => save_model(&args.output, &config, &args.model, &model.parameters)?,
+        true => save_adapter(out, &args.model, &args.method.lora, &config, weights)?,
+        false => save_model(out, &config, &args.model, weights)?,
     }
     run.finish(&done)
 }

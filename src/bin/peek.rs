@@ -1,12 +1,11 @@
-use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use plain::cli::{self, Output, Talk};
-use plain::shard::{Segment, segments};
+use plain::shard::{Segment, layout, segments};
 use plain::text::Tokenizer;
 use safetensors::tensor::Metadata;
 use serde_json::{Value, json};
@@ -47,7 +46,7 @@ fn run(args: Args) -> Result<()> {
     let named = || args.path.display().to_string();
     match weights(&args.path) {
         Some(file) => {
-            let header = header(&file).with_context(|| file.display().to_string())?;
+            let header = layout(&file).with_context(|| file.display().to_string())?;
             if !is_shard(&header) {
                 return show_tensors(&file, &header, out);
             }
@@ -65,28 +64,6 @@ fn weights(path: &Path) -> Option<PathBuf> {
         return Some(inside.into_iter().find(|file| file.exists()).unwrap_or(path.to_owned()));
     }
     path.is_file().then(|| path.to_owned())
-}
-
-/// The header alone: nothing else of a large file is read.
-fn header(path: &Path) -> Result<Metadata> {
-    ensure!(!path.is_dir(), "no model.safetensors or adapter_model.safetensors in it");
-    let mut file = File::open(path)?;
-    let mut head = [0; 8];
-    let whole = file.metadata()?.len();
-    if file.read_exact(&mut head).is_err() {
-        bail!("too short for a safetensors file");
-    }
-    let mut json = Vec::new();
-    let len = Segment::header_len(head)?;
-    file.take(len as u64).read_to_end(&mut json)?;
-    if json.len() < len {
-        bail!("it ends inside its header");
-    }
-    let (layout, tensors) = Segment::parse_header(&json)?;
-    let wanted = (8 + len + tensors) as u64;
-    // A shard may go on after its first segment.
-    ensure!(whole >= wanted, "it is cut off: {whole} bytes of {wanted}");
-    Ok(layout)
 }
 
 fn is_shard(header: &Metadata) -> bool {

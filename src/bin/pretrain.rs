@@ -11,7 +11,7 @@ use tapt::model::MaskedLm;
 use tapt::native::Compute;
 use tapt::peft::Full;
 use tapt::shard::{Masking, Shard};
-use tapt::train::{Course, Epochs, Mlm, Run, TrainArgs, Watch};
+use tapt::train::{Course, Epochs, Mlm, Run, TrainArgs, Watch, about};
 use tch::Device;
 
 /// Go on training a masked language model on text of a domain (DAPT) or of a task (TAPT).
@@ -104,28 +104,20 @@ fn run(args: Args) -> Result<()> {
     model.parameters.remarks().iter().for_each(cli::note);
 
     let inputs = json!({"model": base, "train": rows.shard().digest(), "eval": eval.as_ref().map(Shard::digest)});
-    let rows_masking = rows.masking();
     let mut task = Mlm::new(&model.model, rows, &args.train.batch, eval.as_ref(), (seed, device))?;
     let steps_per_epoch = task.feed.steps_per_epoch();
     let total = task.feed.rows.total(args.steps, args.epochs, steps_per_epoch)?;
     let course = Course { total, steps_per_epoch, ..Course::default() };
-    let about = json!({"program": "pretrain", "command": cli::command_line(), "device": format!("{device:?}"),
-        "parameters": model.parameters.count(false), "trained": model.parameters.count(true), "steps": total, "masking": rows_masking});
+    let mut about = about("pretrain", &cli::command_line(), device, &model.parameters, total);
+    about["masking"] = json!(task.feed.rows.masking());
     let mut run = Run::open((&args.output, args.model.as_deref()), about, &json!(args), &inputs)?;
     let mut bar = Progress::new("pretrain", total);
-    let done = run.train(
-        &mut task,
-        &model.parameters,
-        &args.train,
-        &course,
-        &mut Watch {
-            stop: &cli::stop_requested,
-            progress: &mut |step, loss, rate| {
-                bar.set(step, || format!("loss {loss:.3}, {rate:.0} tokens/s"))
-            },
-            note: &|message| cli::note(message),
-        },
-    )?;
+    let mut watch = Watch {
+        stop: &cli::stop_requested,
+        progress: &mut |step, loss, rate| bar.training(step, loss, rate),
+        note: &|message| cli::note(message),
+    };
+    let done = run.train(&mut task, &model.parameters, &args.train, &course, &mut watch)?;
     bar.finish();
     let done = done.ok_or(Stopped)?;
     save_model(&args.output, &config, from, &model.parameters)?;
@@ -138,13 +130,7 @@ fn open<'a>(args: &'a Args, rows: &Epochs) -> Result<(Checkpoint, &'a Path)> {
         return Ok((Checkpoint::from_scratch(config, vocab, tokenizer)?, tokenizer));
     }
     let model = args.model.as_ref().context("--model or --from-scratch is wanted")?;
-    let checkpoint = Checkpoint::open(model, None)?;
-    ensure!(
-        !checkpoint.is_adapter(),
-        "{}: is an adapter; a whole model is wanted",
-        model.display()
-    );
-    Ok((checkpoint, model))
+    Ok((Checkpoint::open_whole(model)?, model))
 }
 
 fn build(checkpoint: Checkpoint, args: &Args, device: Device) -> Result<Loaded<MaskedLm>> {

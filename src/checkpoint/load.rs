@@ -60,6 +60,17 @@ impl Checkpoint {
         Ok(Self { dir: base, config, architecture, tensors, adapter })
     }
 
+    /// Opens a checkpoint that is no adapter.
+    pub fn open_whole(dir: &Path) -> Result<Self> {
+        let checkpoint = Self::open(dir, None)?;
+        ensure!(
+            checkpoint.adapter.is_none(),
+            "{}: is an adapter; a whole model is wanted",
+            dir.display()
+        );
+        Ok(checkpoint)
+    }
+
     /// A model of the given config with nothing trained yet; its vocabulary is the tokenizer's.
     pub fn from_scratch(config: &Path, vocab_size: u32, tokenizer: &Path) -> Result<Self> {
         let mut value = read_config(config)?;
@@ -80,10 +91,6 @@ impl Checkpoint {
             std::io::copy(&mut file, &mut hash)?;
         }
         Ok(format!("{:x}", hash.finalize()))
-    }
-
-    pub fn is_adapter(&self) -> bool {
-        self.adapter.is_some()
     }
 
     /// Names of the classes, by number, from `id2label`; `LABEL_0`, … where the config names none.

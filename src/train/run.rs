@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
+use tch::Device;
 
 use super::adamw::{AdamW, AdamWArgs};
 use super::batches::BatchArgs;
@@ -52,6 +53,24 @@ pub struct Run {
     state: State,
     pub log: Log,
     _lock: File,
+}
+
+/// What the log says first of a run: who computes what, and where.
+pub fn about(
+    program: &str,
+    command: &str,
+    device: Device,
+    parameters: &Parameters,
+    steps: u64,
+) -> Value {
+    json!({
+        "program": program,
+        "command": command,
+        "device": format!("{device:?}").to_lowercase(),
+        "parameters": parameters.count(false),
+        "trained": parameters.count(true),
+        "steps": steps,
+    })
 }
 
 impl Run {

@@ -40,6 +40,11 @@ impl Progress {
         }
     }
 
+    /// `step` steps are done, at this mean loss and so many tokens a second.
+    pub fn training(&mut self, step: u64, loss: f64, rate: f64) {
+        self.set(step, || format!("loss {loss:.3}, {rate:.0} tokens/s"));
+    }
+
     pub fn finish(self) {
         self.bar.finish_and_clear();
     }

@@ -2,6 +2,7 @@
 
 mod header;
 mod ints;
+mod layout;
 pub mod masking;
 mod open;
 mod segment;
@@ -10,6 +11,7 @@ mod write;
 
 pub use header::{Header, Special};
 pub use ints::Ints;
+pub use layout::layout;
 pub use masking::{MaskedBy, MaskedSequence, Masker, Masking, Unit};
 pub use open::{Labels, Shard, agree};
 pub use segment::{Segment, View};
