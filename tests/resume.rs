@@ -130,6 +130,20 @@ fn other_settings_start_afresh_and_say_so() {
     assert!(common::both(&output).contains("starts afresh"), "{}", common::both(&output));
 }
 
+/// How often to write things down makes no other run of it.
+#[test]
+fn other_intervals_go_on() {
+    let dir = sample();
+    let dir = dir.path();
+    let command = PRETRAIN.replace("OUT", "out").replace("-q ", "");
+    let mut child = start(dir, &command);
+    wait(&mut child, &dir.join("out/log.jsonl"), 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let output = shell(dir, &format!("{command} --save-every 50 --log-every 7")).output().unwrap();
+    assert!(common::both(&output).contains("resumes after step"), "{}", common::both(&output));
+}
+
 #[test]
 fn two_runs_in_one_directory() {
     let dir = sample();

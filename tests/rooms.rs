@@ -17,7 +17,7 @@ const IMPORTS: [(&str, &[&str]); 15] = [
     ("shard", &["flags", "random"]),
     ("text", &["shard"]),
     ("native", &[]),
-    ("nn", &["native"]),
+    ("nn", &["native", "text"]),
     ("model", &["nn"]),
     ("peft", &["flags", "nn"]),
     ("checkpoint", &["model", "nn", "peft", "shard"]),

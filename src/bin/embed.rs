@@ -7,6 +7,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 use tapt::checkpoint::{Checkpoint, fits, write_vectors};
 use tapt::cli::{self, Progress, Talk};
+use tapt::data::{Line, text_lines};
 use tapt::model::{Encoder, Layers, Pool};
 use tapt::native::Compute;
 use tapt::nn::Ids;
@@ -100,13 +101,12 @@ fn open(input: &Path, checkpoint: &Checkpoint) -> Result<Texts> {
         true => Box::new(io::stdin().lock()),
         false => Box::new(io::BufReader::new(std::fs::File::open(input)?)),
     };
-    let lines: Vec<String> = reader.lines().collect::<io::Result<_>>()?;
+    let lines: Vec<Line> = text_lines("texts", reader).collect::<Result<_>>()?;
     let mut tokenizer = Tokenizer::open(&checkpoint.dir)?;
     let longest = checkpoint.architecture.sizes().max_length as u32;
     tokenizer.truncate(tokenizer.max_length().min(longest))?;
-    let texts: Vec<_> = lines.iter().map(|line| (line.as_str(), None)).collect();
-    let encoded = tokenizer.encode_batch(&texts)?.into_iter();
-    let ids: Vec<Ids> = encoded.map(|e| Ids { tokens: e.tokens, second: None }).collect();
+    let texts: Vec<_> = lines.iter().map(|l| (l.text.as_str(), l.pair.as_deref())).collect();
+    let ids: Vec<Ids> = tokenizer.encode_batch(&texts)?.into_iter().map(Ids::from).collect();
     Ok(Texts { rows: (0..ids.len() as u64).collect(), ids })
 }
 

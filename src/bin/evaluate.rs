@@ -56,8 +56,9 @@ fn run(args: Args) -> Result<()> {
     let device = args.compute.open()?;
     let (model, paths) = cli::model_first(args.model, args.paths)?;
     ensure!(!paths.is_empty(), "no shard to score on");
-    let mut predictions =
-        args.predictions.as_deref().map(|path| cli::output(Some(path))).transpose()?;
+    let file = args.predictions.as_deref();
+    ensure!(file.is_none() || paths.len() == 1, "--predictions: of one shard at a time");
+    let mut predictions = file.map(|path| cli::output(Some(path))).transpose()?;
     let mut out = cli::text_output(None)?;
     for path in &paths {
         let start = Instant::now();
@@ -66,12 +67,13 @@ fn run(args: Args) -> Result<()> {
         let sizes = checkpoint.architecture.sizes();
         let named = || path.display().to_string();
         fits(&shard, &checkpoint.dir, &sizes).with_context(named)?;
-        let scores = match shard.is_masked() {
+        let masked = shard.is_masked();
+        ensure!(!masked || file.is_none(), "--predictions: {}: it is masked", path.display());
+        let scores = match masked {
             true => score_masked(checkpoint, &shard, device).context("the shard is masked"),
-            false => {
-                score_labelled(checkpoint, &shard, device, predictions.as_mut()).with_context(named)
-            }
+            false => score_labelled(checkpoint, &shard, device, predictions.as_mut()),
         };
+        let scores = scores.with_context(named);
         let mut line =
             json!({"event": "score", "model": model, "shard": path, "examples": shard.len()});
         let fields = scores.with_context(|| model.display().to_string())?;
@@ -83,17 +85,15 @@ fn run(args: Args) -> Result<()> {
     out.commit()
 }
 
-fn score_masked(
-    checkpoint: Checkpoint,
-    shard: &Shard,
-    device: Device,
-) -> Result<Map<String, Value>> {
+type Fields = Map<String, Value>;
+
+fn score_masked(checkpoint: Checkpoint, shard: &Shard, device: Device) -> Result<Fields> {
     let model = checkpoint.masked_lm(&Everything, Head::Given, device)?;
     let mut bar = Progress::new("evaluate", shard.len() as u64);
     let scores =
         train::masked(&model.model, shard, device, &mut |n| bar.set(n as u64, String::new))?;
     bar.finish();
-    Ok(Map::from_iter([
+    Ok(Fields::from_iter([
         ("masked".to_owned(), json!(scores.masked)),
         ("scores".to_owned(), scores.scores()),
     ]))
@@ -104,7 +104,7 @@ fn score_labelled(
     shard: &Shard,
     device: Device,
     predictions: Option<&mut Output>,
-) -> Result<Map<String, Value>> {
+) -> Result<Fields> {
     let labels = Labels::new(checkpoint.labels()?);
     let names = labels.names();
     let rows = Labelled::new(shard, &labels)?;
@@ -122,7 +122,7 @@ fn score_labelled(
     if let Some(out) = predictions {
         write_predictions(out, &rows, names, &kept)?;
     }
-    Ok(Map::from_iter([
+    Ok(Fields::from_iter([
         ("scores".to_owned(), scores.scores()),
         ("per_class".to_owned(), json!(scores.confusion.per_class(names))),
         ("confusion".to_owned(), scores.confusion.to_json(names)),

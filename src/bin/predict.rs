@@ -1,13 +1,13 @@
-use std::io::{self, BufRead, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tapt::checkpoint::{Checkpoint, Head, Loaded};
 use tapt::cli::{self, Talk};
+use tapt::data::{Line, text_lines};
 use tapt::model::SequenceClassifier;
 use tapt::native::Compute;
 use tapt::nn::{Everything, Ids};
@@ -50,13 +50,6 @@ struct Args {
     talk: Talk,
 }
 
-/// A line of JSON input.
-#[derive(Deserialize)]
-struct Line {
-    text: String,
-    pair: Option<String>,
-}
-
 fn main() -> ExitCode {
     cli::main(run)
 }
@@ -74,26 +67,16 @@ fn run(args: Args) -> Result<()> {
     let model = checkpoint.classifier(labels.len(), &Everything, Head::Given, device);
     let model = model.with_context(|| dir.display().to_string())?;
     let mut out = cli::text_output(None)?;
-    let mut lines = io::stdin().lock().lines().zip(1..);
+    let mut lines = text_lines("standard input", io::stdin().lock());
     loop {
-        let some: Vec<(io::Result<String>, usize)> = lines.by_ref().take(LINES).collect();
+        let some: Vec<Line> = lines.by_ref().take(LINES).collect::<Result<_>>()?;
         if some.is_empty() {
             return out.commit();
         }
-        let parsed: Result<Vec<Line>> = some.into_iter().map(|(line, n)| parse(line, n)).collect();
-        for probs in classify(&model, &tokenizer, &parsed?, device)? {
+        for probs in classify(&model, &tokenizer, &some, device)? {
             writeln!(out, "{}", answer(&probs, &labels, args.top))?;
         }
         out.flush()?;
-    }
-}
-
-fn parse(line: io::Result<String>, n: usize) -> Result<Line> {
-    let named = || format!("standard input: line {n}");
-    let text = line.with_context(named)?;
-    match text.starts_with('{') {
-        true => serde_json::from_str(&text).with_context(named),
-        false => Ok(Line { text, pair: None }),
     }
 }
 
@@ -104,9 +87,7 @@ fn classify(
     device: Device,
 ) -> Result<Vec<Vec<f32>>> {
     let texts: Vec<_> = lines.iter().map(|l| (l.text.as_str(), l.pair.as_deref())).collect();
-    let encoded = tokenizer.encode_batch(&texts)?.into_iter();
-    let ids: Vec<Ids> =
-        encoded.map(|e| Ids { tokens: e.tokens, second: e.second.map(usize::from) }).collect();
+    let ids: Vec<Ids> = tokenizer.encode_batch(&texts)?.into_iter().map(Ids::from).collect();
     let lengths: Vec<usize> = ids.iter().map(|ids| ids.tokens.len()).collect();
     let mut all = vec![Vec::new(); ids.len()];
     let item = |i: usize| Item { ids: ids[i].clone(), ..Item::default() };

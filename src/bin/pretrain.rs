@@ -62,7 +62,7 @@ struct Args {
     masking: Masking,
 
     #[command(flatten)]
-    train: TrainArgs,
+    run: TrainArgs,
 
     /// A masked shard to score between epochs
     #[arg(long, value_name = "MASKED_SHARD")]
@@ -85,7 +85,7 @@ fn run(args: Args) -> Result<()> {
     args.talk.apply();
     cli::on_stop()?;
     let device = args.compute.open()?;
-    let seed = args.train.seed;
+    let seed = args.run.seed;
     let rows = Epochs::open(&args.shards, &args.masking, seed)?;
     let (checkpoint, from) = open(&args, &rows)?;
     let sizes = checkpoint.architecture.sizes();
@@ -104,7 +104,7 @@ fn run(args: Args) -> Result<()> {
     model.parameters.remarks().iter().for_each(cli::note);
 
     let inputs = json!({"model": base, "train": rows.shard().digest(), "eval": eval.as_ref().map(Shard::digest)});
-    let mut task = Mlm::new(&model.model, rows, &args.train.batch, eval.as_ref(), (seed, device))?;
+    let mut task = Mlm::new(&model.model, rows, &args.run.batch, eval.as_ref(), (seed, device))?;
     let steps_per_epoch = task.feed.steps_per_epoch();
     let total = task.feed.rows.total(args.steps, args.epochs, steps_per_epoch)?;
     let course = Course { total, steps_per_epoch, ..Course::default() };
@@ -117,7 +117,7 @@ fn run(args: Args) -> Result<()> {
         progress: &mut |step, loss, rate| bar.training(step, loss, rate),
         note: &|message| cli::note(message),
     };
-    let done = run.train(&mut task, &model.parameters, &args.train, &course, &mut watch)?;
+    let done = run.train(&mut task, &model.parameters, &args.run, &course, &mut watch)?;
     bar.finish();
     let done = done.ok_or(Stopped)?;
     save_model(&args.output, &config, from, &model.parameters)?;
@@ -134,7 +134,7 @@ fn open<'a>(args: &'a Args, rows: &Epochs) -> Result<(Checkpoint, &'a Path)> {
 }
 
 fn build(checkpoint: Checkpoint, args: &Args, device: Device) -> Result<Loaded<MaskedLm>> {
-    tch::manual_seed(args.train.seed as i64);
+    tch::manual_seed(args.run.seed as i64);
     let head = if args.new_head { Head::New } else { Head::Given };
     let loaded = checkpoint.masked_lm(&Full, head, device);
     loaded.with_context(|| Hint("--new-head starts the MLM head at random".into()))

@@ -111,7 +111,7 @@ impl Parameters {
             remarks.push(format!("starts at random: {}", list(new)));
         }
         if !left.is_empty() {
-            remarks.push(format!("left out: {}", list(left)));
+            remarks.push(format!("not used: {}", list(left)));
         }
         remarks
     }

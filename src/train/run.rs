@@ -91,7 +91,7 @@ impl Run {
         let lock = lock(dir)?;
         let mut log = Log::open(dir)?;
         let version = env!("CARGO_PKG_VERSION");
-        let identity = digest_json(&json!([version, settings, inputs]));
+        let identity = digest_json(&json!([version, defining(settings), inputs]));
         let mut event = json!({"event": "run", "version": version});
         merge(&mut event, about);
         merge(&mut event, json!({"config": settings, "inputs": inputs, "identity": identity}));
@@ -138,6 +138,19 @@ impl Run {
         self.log.write(done)?;
         self.state.remove()
     }
+}
+
+/// The settings that change what is computed: not where files lie (their digests count), nor how often to write.
+fn defining(settings: &Value) -> Value {
+    let mut settings = settings.clone();
+    let drop = |map: Option<&mut Value>, keys: &[&str]| {
+        if let Some(map) = map.and_then(Value::as_object_mut) {
+            map.retain(|key, _| !keys.contains(&key.as_str()));
+        }
+    };
+    drop(settings.pointer_mut("/run/fit"), &["log_every", "save_every"]);
+    drop(Some(&mut settings), &["model", "shards", "train", "eval", "from_scratch", "tokenizer"]);
+    settings
 }
 
 fn merge(into: &mut Value, from: Value) {

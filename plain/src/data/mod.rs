@@ -4,6 +4,7 @@ mod catalog;
 mod columns;
 mod fault;
 mod input;
+mod line;
 mod read;
 mod sample;
 mod select;
@@ -13,6 +14,7 @@ mod split;
 pub use catalog::{Entry, catalog, table};
 pub use fault::Fault;
 pub use input::{Dataset, Examples, Input};
+pub use line::{Line, text_lines};
 pub use read::Format;
 
 /// One document of a data set, as read: what `prep` turns into a token sequence.
