@@ -14,7 +14,7 @@
 MODEL   ?= distilroberta-base
 TASKS   ?= ag_news
 SEEDS   ?= 0 1 2
-DATA    ?= data
+DATA    ?= $(or $(TAPT_DATA),data)
 # Where runs go; runs of other models, limits or recipes go elsewhere below it.
 OUT     ?= runs
 RECIPES ?= recipes
@@ -66,10 +66,11 @@ $(error MODEL=$(MODEL) has no model.safetensors: give the directory of a model, 
 endif
 endif
 
-# Two models of one name must not share a folder.
-known := $(file <$W/model)
-ifneq ($(and $(asked),$(known),$(filter-out $(known),$(MODEL))),)
-$(error $W holds runs of MODEL=$(known); give OUT=DIR, or another name)
+# Two models of one name, or two folders of data, must not share runs.
+known := $(file <$W/from)
+from  := $(MODEL) $(DATA)
+ifneq ($(and $(asked),$(known),$(filter-out x$(known),x$(from))),)
+$(error $W holds runs of MODEL and DATA $(known); give OUT=DIR)
 endif
 
 # ---- programs
@@ -83,10 +84,12 @@ build: scripts/libtorch
 # In a stem like TASK/ENCODER/METHOD/SEED, the parts by number.
 part = $(word $1,$(subst /, ,$*))
 
+# A domain corpus may be any data set.
+files   = $(wildcard $(DATA)/$(if $(filter domain,$2),*,$1)/*)
 limited = $(if $(LIMIT),$(if $(filter test,$1),,--limit $(LIMIT)))
 
-$W/tok/%.tok: $(RECIPES)/prep.args $(MODEL)/tokenizer.json $$(wildcard $(DATA)/$$(call part,1)/*)
-	@mkdir -p $(@D) && echo '$(MODEL)' > $W/model
+$W/tok/%.tok: $(RECIPES)/prep.args $(MODEL)/tokenizer.json $$(call files,$$(call part,1),$$(call part,2))
+	@mkdir -p $(@D) && echo '$(from)' > $W/from
 	$(BIN)/prep $(call part,1) --split $(call part,2) @$(RECIPES)/prep.args $(call limited,$(call part,2)) --data $(DATA) --tokenizer $(MODEL) -o $@
 
 # ---- encoders: one `encoder.NAME` and one rule for every way to adapt

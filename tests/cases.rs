@@ -101,11 +101,11 @@ fn compare(golden: &Path, seen: &[u8], none: &str) -> Option<String> {
 /// Text with every `1.2 s` written as `N s`.
 fn steady(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes).into_owned();
-    let words: Vec<String> = text
-        .split(' ')
-        .map(|word| {
-            if word.parse::<f64>().is_ok() && word.contains('.') { "N" } else { word }.to_owned()
-        })
-        .collect();
-    words.join(" ")
+    let words: Vec<&str> = text.split(' ').collect();
+    let is_time = |i: usize| {
+        words[i].parse::<f64>().is_ok()
+            && words.get(i + 1).is_some_and(|next| next.trim_end().split('\n').next() == Some("s"))
+    };
+    let steady = (0..words.len()).map(|i| if is_time(i) { "N" } else { words[i] });
+    steady.collect::<Vec<_>>().join(" ")
 }

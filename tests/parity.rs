@@ -301,10 +301,10 @@ fn our_adapters_load_in_peft() {
     let Some(dir) = fixtures() else { return };
     for name in ARCHITECTURES {
         let reference = Reference::new(&dir.join(name).join("io.safetensors"));
-        for kind in ["cls", "mlm"] {
+        for (kind, words) in [("cls", "attention"), ("mlm", "query"), ("cls", "ffn")] {
             let base = dir.join(name).join(kind);
             let out = tempfile::tempdir().unwrap();
-            let targets = vec!["attention".into(), "ffn".into()];
+            let targets = vec![words.to_owned()];
             let config = LoraConfig { rank: 3, alpha: 5.0, dropout: 0.0, targets };
             let logits = trained_adapter(&base, &config, &reference, out.path());
             let io = out.path().join("io.safetensors");

@@ -17,11 +17,11 @@ const IMPORTS: [(&str, &[&str]); 15] = [
     ("shard", &["flags", "random"]),
     ("text", &["shard"]),
     ("native", &[]),
-    ("nn", &["native", "text"]),
+    ("nn", &[]),
     ("model", &["nn"]),
     ("peft", &["flags", "nn"]),
     ("checkpoint", &["model", "nn", "peft", "shard"]),
-    ("train", &["checkpoint", "flags", "metrics", "model", "nn", "peft", "random", "shard"]),
+    ("train", &["checkpoint", "flags", "metrics", "model", "nn", "random", "shard", "text"]),
     ("lib", &[]),
 ];
 

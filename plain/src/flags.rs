@@ -6,8 +6,14 @@ pub fn share(text: &str) -> Result<f64, String> {
     if (0.0..=1.0).contains(&value) { Ok(value) } else { Err("it must lie in 0 to 1".into()) }
 }
 
+/// A number from 0 up, below 1.
+pub fn below_one(text: &str) -> Result<f64, String> {
+    let value = number(text)?;
+    if (0.0..1.0).contains(&value) { Ok(value) } else { Err("it must lie in 0 to below 1".into()) }
+}
+
 /// A finite number, 0 or above.
-pub fn positive(text: &str) -> Result<f64, String> {
+pub fn not_negative(text: &str) -> Result<f64, String> {
     let value = number(text)?;
     if value >= 0.0 && value.is_finite() { Ok(value) } else { Err("it must be 0 or above".into()) }
 }

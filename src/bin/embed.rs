@@ -13,7 +13,7 @@ use tapt::native::Compute;
 use tapt::nn::Ids;
 use tapt::shard::{Shard, looks_like_shard};
 use tapt::text::Tokenizer;
-use tapt::train::{Item, sweep, unlabelled};
+use tapt::train::{Item, ids, sweep, unlabelled};
 use tch::{Device, Tensor};
 
 /// Turn texts into vectors.
@@ -69,6 +69,7 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<()> {
     args.talk.apply();
+    cli::threads(args.compute.threads.map(|n| n.max(1) as usize))?;
     let device = args.compute.open()?;
     let (model, inputs) = cli::model_first(args.model.clone(), args.paths.clone())?;
     ensure!(inputs.len() < 2, "one input is wanted; shards join with cat");
@@ -104,9 +105,14 @@ fn open(input: &Path, checkpoint: &Checkpoint) -> Result<Texts> {
     let lines: Vec<Line> = text_lines("texts", reader).collect::<Result<_>>()?;
     let mut tokenizer = Tokenizer::open(&checkpoint.dir)?;
     let longest = checkpoint.architecture.sizes().max_length as u32;
+    let vocab = checkpoint.architecture.sizes().vocab;
+    ensure!(
+        i64::from(tokenizer.vocab_size()) <= vocab,
+        "its tokenizer has more tokens than the model"
+    );
     tokenizer.truncate(tokenizer.max_length().min(longest))?;
     let texts: Vec<_> = lines.iter().map(|l| (l.text.as_str(), l.pair.as_deref())).collect();
-    let ids: Vec<Ids> = tokenizer.encode_batch(&texts)?.into_iter().map(Ids::from).collect();
+    let ids: Vec<Ids> = tokenizer.encode_batch(&texts)?.into_iter().map(ids).collect();
     Ok(Texts { rows: (0..ids.len() as u64).collect(), ids })
 }
 

@@ -64,7 +64,6 @@ struct Args {
     run: TrainArgs,
 
     #[command(flatten)]
-    #[serde(skip)]
     compute: Compute,
 
     #[command(flatten)]
@@ -106,6 +105,7 @@ fn run(args: Args) -> Result<()> {
     let steps_per_epoch = task.feed.steps_per_epoch();
     let total = args.steps.unwrap_or(args.epochs * steps_per_epoch);
     let metric = eval.as_ref().map(|_| args.metric.key());
+    args.run.schedule.over(total)?;
     let course = Course { total, steps_per_epoch, metric, patience: args.patience };
     let about = about("finetune", &cli::command_line(), device, &model.parameters, total);
     let mut run = Run::open((&args.output, Some(&args.model)), about, &json!(args), &inputs)?;
@@ -113,7 +113,7 @@ fn run(args: Args) -> Result<()> {
     let mut watch = Watch {
         stop: &cli::stop_requested,
         progress: &mut |step, loss, rate| bar.training(step, loss, rate),
-        note: &|message| cli::note(message),
+        note: &|message| cli::warn(message),
     };
     let done = run.train(&mut task, &model.parameters, &args.run, &course, &mut watch)?;
     bar.finish();

@@ -12,7 +12,7 @@ use tapt::model::SequenceClassifier;
 use tapt::native::Compute;
 use tapt::nn::{Everything, Ids};
 use tapt::text::Tokenizer;
-use tapt::train::{Item, best, probabilities, sweep};
+use tapt::train::{Item, best, ids, probabilities, sweep};
 use tch::Device;
 
 /// Lines that go through the model together.
@@ -56,12 +56,18 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<()> {
     args.talk.apply();
+    cli::threads(args.compute.threads.map(|n| n.max(1) as usize))?;
     let device = args.compute.open()?;
     let (dir, rest) = cli::model_first(args.model, args.paths)?;
     ensure!(rest.is_empty(), "texts are read on standard input, not from {}", rest[0].display());
     let checkpoint = Checkpoint::open(&dir, args.base.as_deref())?;
     let longest = checkpoint.architecture.sizes().max_length as u32;
     let mut tokenizer = Tokenizer::open(&checkpoint.dir)?;
+    let vocab = checkpoint.architecture.sizes().vocab;
+    ensure!(
+        i64::from(tokenizer.vocab_size()) <= vocab,
+        "its tokenizer has more tokens than the model"
+    );
     tokenizer.truncate(tokenizer.max_length().min(longest))?;
     let labels = checkpoint.labels()?;
     let model = checkpoint.classifier(labels.len(), &Everything, Head::Given, device);
@@ -87,7 +93,7 @@ fn classify(
     device: Device,
 ) -> Result<Vec<Vec<f32>>> {
     let texts: Vec<_> = lines.iter().map(|l| (l.text.as_str(), l.pair.as_deref())).collect();
-    let ids: Vec<Ids> = tokenizer.encode_batch(&texts)?.into_iter().map(Ids::from).collect();
+    let ids: Vec<Ids> = tokenizer.encode_batch(&texts)?.into_iter().map(ids).collect();
     let lengths: Vec<usize> = ids.iter().map(|ids| ids.tokens.len()).collect();
     let mut all = vec![Vec::new(); ids.len()];
     let item = |i: usize| Item { ids: ids[i].clone(), ..Item::default() };

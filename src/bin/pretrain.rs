@@ -5,8 +5,8 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use serde::Serialize;
 use serde_json::json;
-use tapt::checkpoint::{Checkpoint, Head, Loaded, fits, mlm_config, save_model};
-use tapt::cli::{self, Hint, Progress, Stopped, Talk};
+use tapt::checkpoint::{Checkpoint, Head, Loaded, fits, mlm_config, save_model, untied_config};
+use tapt::cli::{self, Progress, Stopped, Talk};
 use tapt::model::MaskedLm;
 use tapt::native::Compute;
 use tapt::peft::Full;
@@ -69,7 +69,6 @@ struct Args {
     eval: Option<PathBuf>,
 
     #[command(flatten)]
-    #[serde(skip)]
     compute: Compute,
 
     #[command(flatten)]
@@ -107,6 +106,7 @@ fn run(args: Args) -> Result<()> {
     let mut task = Mlm::new(&model.model, rows, &args.run.batch, eval.as_ref(), (seed, device))?;
     let steps_per_epoch = task.feed.steps_per_epoch();
     let total = task.feed.rows.total(args.steps, args.epochs, steps_per_epoch)?;
+    args.run.schedule.over(total)?;
     let course = Course { total, steps_per_epoch, ..Course::default() };
     let mut about = about("pretrain", &cli::command_line(), device, &model.parameters, total);
     about["masking"] = json!(task.feed.rows.masking());
@@ -115,11 +115,12 @@ fn run(args: Args) -> Result<()> {
     let mut watch = Watch {
         stop: &cli::stop_requested,
         progress: &mut |step, loss, rate| bar.training(step, loss, rate),
-        note: &|message| cli::note(message),
+        note: &|message| cli::warn(message),
     };
     let done = run.train(&mut task, &model.parameters, &args.run, &course, &mut watch)?;
     bar.finish();
     let done = done.ok_or(Stopped)?;
+    let config = if model.model.is_tied() { config } else { untied_config(config) };
     save_model(&args.output, &config, from, &model.parameters)?;
     run.finish(&done)
 }
@@ -136,6 +137,5 @@ fn open<'a>(args: &'a Args, rows: &Epochs) -> Result<(Checkpoint, &'a Path)> {
 fn build(checkpoint: Checkpoint, args: &Args, device: Device) -> Result<Loaded<MaskedLm>> {
     tch::manual_seed(args.run.seed as i64);
     let head = if args.new_head { Head::New } else { Head::Given };
-    let loaded = checkpoint.masked_lm(&Full, head, device);
-    loaded.with_context(|| Hint("--new-head starts the MLM head at random".into()))
+    checkpoint.masked_lm(&Full, head, device)
 }

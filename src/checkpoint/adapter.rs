@@ -111,6 +111,20 @@ fn read_tensors_stripped(path: &Path) -> Result<(BTreeMap<String, Tensor>, usize
     Ok((tensors.into_iter().map(|(name, tensor)| (strip(name), tensor)).collect(), count))
 }
 
+/// The targets by the ends of their names, as peft has them; in full where an end would also say another layer.
+fn targets(lora: &LoraConfig, parameters: &Parameters) -> Vec<String> {
+    let weight = |name: &str| name.strip_suffix(".lora_A.weight").map(str::to_owned);
+    let adapted: Vec<String> = parameters.iter().filter_map(|p| weight(&p.name)).collect();
+    let is_end = |path: &str, end: &String| {
+        path.strip_suffix(end.as_str()).is_some_and(|front| front.ends_with('.'))
+    };
+    let ends = lora.modules();
+    let layers = parameters.iter().filter_map(|p| p.name.strip_suffix(".weight"));
+    let said =
+        layers.filter(|path| !path.contains(".lora_") && ends.iter().any(|end| is_end(path, end)));
+    if said.count() == adapted.len() { ends } else { adapted }
+}
+
 /// Writes what trained as an adapter to `base`, the head with it; the weights last.
 pub fn save_adapter(
     dir: &Path,
@@ -142,9 +156,10 @@ pub fn save_adapter(
         "r": lora.rank,
         "rank_pattern": {},
         "revision": null,
-        "target_modules": lora.modules(),
+        "target_modules": targets(lora, parameters),
         "task_type": "SEQ_CLS",
     });
+    save::remove(dir, &["model.safetensors"])?;
     save::write_json(&dir.join(CONFIG), &about)?;
     save::write_json(&dir.join("config.json"), config)?;
     copy_tokenizer(base, dir)?;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
 use crate::model::Sizes;
-use crate::shard::Shard;
+use crate::shard::{Segment, Shard};
 
 /// sha256 of the tokenizer in `dir`, hexadecimal.
 pub fn tokenizer_digest(dir: &Path) -> Result<String> {
@@ -32,6 +32,10 @@ pub fn fits(shard: &Shard, dir: &Path, sizes: &Sizes) -> Result<()> {
         "its vocabulary of {} is larger than the model's {}",
         header.vocab_size,
         sizes.vocab
+    );
+    ensure!(
+        sizes.segments > 1 || !shard.segments().iter().any(Segment::is_pairs),
+        "its rows are pairs, and the model tells no second text apart (type_vocab_size 1)"
     );
     let longest = shard.longest() as i64;
     ensure!(

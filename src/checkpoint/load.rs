@@ -24,6 +24,8 @@ pub struct Checkpoint {
     pub architecture: Box<dyn Architecture>,
     tensors: BTreeMap<String, Tensor>,
     adapter: Option<Adapter>,
+    /// Nothing is given: every parameter starts at random.
+    scratch: bool,
 }
 
 /// Whether a head may start at random.
@@ -57,7 +59,7 @@ impl Checkpoint {
             let own = adapter.tensors.iter();
             tensors.extend(own.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())));
         }
-        Ok(Self { dir: base, config, architecture, tensors, adapter })
+        Ok(Self { dir: base, config, architecture, tensors, adapter, scratch: false })
     }
 
     /// Opens a checkpoint that is no adapter.
@@ -77,7 +79,14 @@ impl Checkpoint {
         value["vocab_size"] = vocab_size.into();
         let architecture = architecture(&value).with_context(|| config.display().to_string())?;
         let dir = tokenizer.to_owned();
-        Ok(Self { dir, config: value, architecture, tensors: BTreeMap::new(), adapter: None })
+        Ok(Self {
+            dir,
+            config: value,
+            architecture,
+            tensors: BTreeMap::new(),
+            adapter: None,
+            scratch: true,
+        })
     }
 
     /// sha256 of its config and its weights: what a run that starts from it depends on.
@@ -85,7 +94,7 @@ impl Checkpoint {
         let mut hash = Sha256::new();
         hash.update(self.config.to_string());
         let weights = self.dir.join("model.safetensors");
-        if !self.tensors.is_empty() {
+        if !self.scratch {
             let mut file =
                 fs::File::open(&weights).with_context(|| weights.display().to_string())?;
             std::io::copy(&mut file, &mut hash)?;
@@ -121,11 +130,11 @@ impl Checkpoint {
         device: Device,
     ) -> Result<Loaded<MaskedLm>> {
         let names = self.architecture.mlm_names();
-        let head = if self.tensors.is_empty() { None } else { Some(head) };
+        let head = if self.scratch { None } else { Some(head) };
         let loaded = self.build(plan, device, MaskedLm::new)?;
         let Some(head) = head else { return Ok(loaded) };
         audit(&loaded.parameters, head, &[names.dense, names.norm, names.bias])
-            .context("it has no complete MLM head")?;
+            .context("it has no complete MLM head (--new-head starts one at random)")?;
         Ok(loaded)
     }
 

@@ -53,6 +53,12 @@ fn set_class(config: &mut Value, architecture: &dyn Architecture, suffix: &str) 
     }
 }
 
+/// `config` for a decoder that is not the word embeddings.
+pub fn untied_config(mut config: Value) -> Value {
+    config["tie_word_embeddings"] = json!(false);
+    config
+}
+
 /// Writes the whole model to `dir`. BERT's pooler goes along if a checkpoint brought one no head used.
 pub fn save_model(
     dir: &Path,
@@ -62,6 +68,8 @@ pub fn save_model(
 ) -> Result<()> {
     write_json(&dir.join("config.json"), config)?;
     copy_tokenizer(tokenizer, dir)?;
+    // An adapter left from another run would be read in place of these weights.
+    remove(dir, &["adapter_config.json", "adapter_model.safetensors"])?;
     let passengers = parameters.left_over().iter().filter(|(name, _)| names::is_pooler(name));
     let floats: Vec<_> =
         passengers.map(|(name, t)| (name.clone(), t.totype(tch::Kind::Float))).collect();
@@ -81,6 +89,14 @@ pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
             let bytes = fs::read(&from).with_context(|| from.display().to_string())?;
             write_beside(&to, &bytes)?;
         }
+    }
+    Ok(())
+}
+
+/// Removes what an earlier run of another kind left in `dir`.
+pub fn remove(dir: &Path, names: &[&str]) -> Result<()> {
+    for path in names.iter().map(|name| dir.join(name)).filter(|path| path.exists()) {
+        fs::remove_file(&path).with_context(|| path.display().to_string())?;
     }
     Ok(())
 }

@@ -23,6 +23,7 @@ pub struct Config {
     pub max_position_embeddings: i64,
     pub type_vocab_size: i64,
     pub initializer_range: f64,
+    pub tie_word_embeddings: bool,
     pub layer_norm_eps: f64,
     pub pad_token_id: Option<i64>,
 }
@@ -42,6 +43,7 @@ impl Default for Config {
             max_position_embeddings: 512,
             type_vocab_size: 2,
             initializer_range: 0.02,
+            tie_word_embeddings: true,
             layer_norm_eps: 1e-12,
             pad_token_id: None,
         }
@@ -102,7 +104,8 @@ impl Architecture for Config {
             max_length: self.max_position_embeddings,
             eps: self.layer_norm_eps,
             init_std: self.initializer_range,
-            activation: self.hidden_act,
+            segments: self.type_vocab_size,
+            tied: self.tie_word_embeddings,
         }
     }
 

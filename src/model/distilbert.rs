@@ -24,6 +24,7 @@ pub struct Config {
     attention_dropout: f64,
     activation: Activation,
     initializer_range: f64,
+    tie_word_embeddings: bool,
     seq_classif_dropout: f64,
 }
 
@@ -40,6 +41,7 @@ impl Default for Config {
             attention_dropout: 0.1,
             activation: Activation::Gelu,
             initializer_range: 0.02,
+            tie_word_embeddings: true,
             seq_classif_dropout: 0.2,
         }
     }
@@ -96,7 +98,8 @@ impl Architecture for Config {
             max_length: self.max_position_embeddings,
             eps: EPS,
             init_std: self.initializer_range,
-            activation: self.activation,
+            segments: i64::MAX,
+            tied: self.tie_word_embeddings,
         }
     }
 

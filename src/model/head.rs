@@ -2,7 +2,7 @@
 
 use tch::{Kind, Reduction, Tensor};
 
-use super::{Architecture, Encoder};
+use super::{Architecture, Encoder, Sizes};
 use crate::nn::{Activation, Batch, Dropout, Init, LayerNorm, Linear, Scope};
 
 /// What an architecture calls the parts of its MLM head.
@@ -42,7 +42,7 @@ impl MaskedLm {
     pub fn new(root: &Scope, architecture: &dyn Architecture) -> Self {
         let (names, sizes) = (architecture.mlm_names(), architecture.sizes());
         let encoder = architecture.encoder(&root.at(architecture.prefix()));
-        let untied = untied(&root.at(names.decoder), encoder.word_embeddings());
+        let untied = untied(&root.at(names.decoder), encoder.word_embeddings(), &sizes);
         if names.bias != names.decoder {
             root.at(names.decoder).discard("bias");
         }
@@ -58,6 +58,11 @@ impl MaskedLm {
         }
     }
 
+    /// Whether the decoder is the word embeddings.
+    pub fn is_tied(&self) -> bool {
+        self.untied.is_none()
+    }
+
     /// Logits `[masked, vocab]` at the token positions `masked`, and at no others: nothing else is asked for.
     pub fn logits(&self, batch: &Batch, masked: &Tensor, train: bool) -> Tensor {
         let xs = self.encoder.forward(batch, train).index_select(0, masked);
@@ -67,15 +72,19 @@ impl MaskedLm {
     }
 }
 
-/// A decoder of its own, if the checkpoint gives one that differs from the embeddings.
-fn untied(decoder: &Scope, embeddings: &Tensor) -> Option<Tensor> {
+/// A decoder of its own, if the config unties it or the checkpoint gives one that differs from the embeddings.
+fn untied(decoder: &Scope, embeddings: &Tensor, sizes: &Sizes) -> Option<Tensor> {
+    let own = || decoder.parameter("weight", &embeddings.size(), Init::Normal(sizes.init_std));
+    if !sizes.tied {
+        return Some(own());
+    }
     let given = decoder.peek("weight")?;
     let given = given.to_device(embeddings.device()).totype(Kind::Float);
     if given.size() == embeddings.size() && given.equal(embeddings) {
         decoder.discard("weight");
         return None;
     }
-    Some(decoder.parameter("weight", &embeddings.size(), Init::Zeros))
+    Some(own())
 }
 
 /// Parts a checkpoint gives follow the plan; parts that start at random always train.

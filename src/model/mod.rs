@@ -18,7 +18,7 @@ pub use block::Block;
 pub use head::{ClassNames, MaskedLm, MlmNames, SequenceClassifier, cross_entropy};
 pub use pool::{Layers, Pool};
 
-use crate::nn::{Activation, Batch, Scope};
+use crate::nn::{Batch, Scope};
 
 /// Token ids to hidden states.
 pub trait Encoder: Debug {
@@ -75,7 +75,10 @@ pub struct Sizes {
     pub max_length: i64,
     pub eps: f64,
     pub init_std: f64,
-    pub activation: Activation,
+    /// Segments there are embeddings for; no limit where segments are not told apart.
+    pub segments: i64,
+    /// Whether the MLM decoder is the word embeddings.
+    pub tied: bool,
 }
 
 /// The architecture of a `config.json`, by its `model_type`.
@@ -100,6 +103,10 @@ fn parse<C: DeserializeOwned + Check>(config: &Value) -> Result<C> {
     let positive = sizes.hidden > 0 && sizes.layers >= 0 && sizes.vocab > 0 && heads > 0;
     if !positive || sizes.max_length <= 0 || sizes.hidden % heads != 0 {
         bail!("its sizes cannot be built: {sizes:?} with {heads} attention heads");
+    }
+    let inner = ["intermediate_size", "hidden_dim"].map(|key| config[key].as_i64());
+    if inner.iter().flatten().any(|&size| size <= 0) {
+        bail!("its intermediate size must be above 0");
     }
     let position = config["position_embedding_type"].as_str().unwrap_or("absolute");
     if position != "absolute" {

@@ -36,7 +36,7 @@ impl Architecture for Config {
     fn sizes(&self) -> Sizes {
         // Positions up to and with the padding id are never given to a token.
         let max_length = self.0.max_position_embeddings - self.pad() - 1;
-        Sizes { max_length, ..self.0.sizes() }
+        Sizes { max_length, segments: i64::MAX, ..self.0.sizes() }
     }
 
     fn encoder(&self, scope: &Scope) -> Box<dyn Encoder> {

@@ -2,20 +2,12 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::text::Encoded;
-
 /// One sequence on its way into a batch.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Ids {
     pub tokens: Vec<u32>,
     /// Where the second text of a pair begins.
     pub second: Option<usize>,
-}
-
-impl From<Encoded> for Ids {
-    fn from(encoded: Encoded) -> Self {
-        Self { tokens: encoded.tokens, second: encoded.second.map(usize::from) }
-    }
 }
 
 /// Sequences end to end, without padding.

@@ -75,17 +75,27 @@ impl LoraConfig {
 pub struct Lora {
     config: LoraConfig,
     modules: Vec<String>,
+    spares: bool,
 }
 
 impl Lora {
     pub fn new(config: LoraConfig) -> Result<Self> {
         ensure!(config.rank > 0, "--rank {}: at least 1 is wanted", config.rank);
-        let modules = config.modules();
-        Ok(Self { config, modules })
+        let (modules, spares) = (config.modules(), Self::spares_attention(&config));
+        Ok(Self { config, modules, spares })
+    }
+
+    /// `ffn` names `output.dense`, which is also the end of attention's; that one is meant only where it is named.
+    fn spares_attention(config: &LoraConfig) -> bool {
+        let named = |word: &str| config.targets.iter().any(|target| target == word);
+        named("ffn") && !["attention", "all", "output.dense"].into_iter().any(named)
     }
 
     /// As peft matches `target_modules`: the whole name, or its end after a dot.
     fn is_target(&self, path: &str) -> bool {
+        if self.spares && path.ends_with(".attention.output.dense") {
+            return false;
+        }
         self.modules.iter().any(|module| {
             path.strip_suffix(module.as_str())
                 .is_some_and(|front| front.is_empty() || front.ends_with('.'))

@@ -1,7 +1,7 @@
 //! AdamW (Loshchilov and Hutter 2019, algorithm 2), step for step as `torch.optim.AdamW`, with moments that can
 //! be saved: tch's optimizer hides them.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -13,23 +13,23 @@ use crate::nn::Parameters;
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct AdamWArgs {
     /// Decay of weights; biases and LayerNorms are spared
-    #[arg(long, default_value_t = 0.01, value_parser = crate::flags::positive)]
+    #[arg(long, default_value_t = 0.01, value_parser = crate::flags::not_negative)]
     pub weight_decay: f64,
 
     /// Decay of the first moment
-    #[arg(long, default_value_t = 0.9, value_parser = crate::flags::share)]
+    #[arg(long, default_value_t = 0.9, value_parser = crate::flags::below_one)]
     pub beta1: f64,
 
     /// Decay of the second moment
-    #[arg(long, default_value_t = 0.999, value_parser = crate::flags::share)]
+    #[arg(long, default_value_t = 0.999, value_parser = crate::flags::below_one)]
     pub beta2: f64,
 
     /// Added to the root of the second moment
-    #[arg(long, default_value_t = 1e-8, value_parser = crate::flags::positive)]
+    #[arg(long, default_value_t = 1e-8, value_parser = crate::flags::not_negative)]
     pub epsilon: f64,
 
     /// Longest gradient; 0 never clips
-    #[arg(long, default_value_t = 1.0, value_parser = crate::flags::positive)]
+    #[arg(long, default_value_t = 1.0, value_parser = crate::flags::not_negative)]
     pub clip: f64,
 }
 
@@ -108,6 +108,17 @@ impl AdamW {
                 ]
             })
             .collect()
+    }
+
+    /// Fails if a weight is no longer a number.
+    pub fn check(&self) -> Result<()> {
+        let broken = |slot: &&Slot| !slot.tensor.isfinite().all().int64_value(&[]).eq(&1);
+        match self.slots.iter().find(broken) {
+            None => Ok(()),
+            Some(slot) => {
+                bail!("{} is not a number; a lower --lr or more --warmup may help", slot.name)
+            }
+        }
     }
 
     /// What trains, by name.

@@ -8,6 +8,7 @@ use tch::{Device, Tensor};
 
 use crate::nn::{Batch, Ids};
 use crate::random;
+use crate::text::Encoded;
 
 /// Sizes of batches, as flags.
 #[derive(Debug, Clone, Args, Serialize)]
@@ -29,6 +30,11 @@ pub struct Item {
     pub masked: Vec<u32>,
     /// The ids at those positions, or the one class.
     pub targets: Vec<i64>,
+}
+
+/// A text as it goes into a batch.
+pub fn ids(encoded: Encoded) -> Ids {
+    Ids { tokens: encoded.tokens, second: encoded.second.map(usize::from) }
 }
 
 /// Training examples by number, epoch by epoch.

@@ -107,7 +107,11 @@ pub fn fit(
     let (mut tokens, mut saved) = (0, 0.0);
     let mut window = Window::new();
     while position.step < run.total && !out_of_patience(run, &position) {
-        let step = task.step(position.step)?;
+        let step = match task.step(position.step) {
+            Ok(step) => step,
+            // What cannot be read any more must not cost what was learnt.
+            Err(error) => return save(run, &position, optimizer, best.as_ref()).and(Err(error)),
+        };
         ensure!(
             step.weight > 0,
             "step {}: there is nothing to predict; raise --prob",
@@ -131,16 +135,22 @@ pub fn fit(
             None => position.seconds - before - saved >= SAVE_SECONDS,
         };
         if stop || (due && !last) {
-            window.check(position.step)?;
-            run.state.save(&position, optimizer, best.as_ref())?;
+            save(run, &position, optimizer, best.as_ref())?;
             saved = position.seconds - before;
-            run.log.write(&json!({"event": "save", "step": position.step}))?;
         }
         if stop {
             return Ok(Outcome::Stopped);
         }
     }
+    optimizer.check()?;
     Ok(Outcome::Done { step: position.step, seconds: position.seconds, best })
+}
+
+/// Saves the state, if it is good to go on from.
+fn save(run: &mut Fit, position: &Position, optimizer: &AdamW, best: Option<&Best>) -> Result<()> {
+    optimizer.check()?;
+    run.state.save(position, optimizer, best)?;
+    run.log.write(&json!({"event": "save", "step": position.step}))
 }
 
 /// Goes to where an earlier process of the same run stopped.
@@ -148,8 +158,8 @@ fn resume(optimizer: &mut AdamW, run: &mut Fit, watch: &Watch) -> Result<(Positi
     match run.state.find()? {
         Found::Nothing => {}
         Found::Foreign => {
+            // It stays until the first save of this run: a mistyped flag must not cost it.
             (watch.note)("starts afresh: the state found is of other settings or inputs".into());
-            run.state.remove()?;
         }
         Found::Here(position, tensors) => {
             optimizer.restore(position.step, &tensors)?;

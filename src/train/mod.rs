@@ -13,7 +13,7 @@ mod schedule;
 mod state;
 
 pub use adamw::{AdamW, AdamWArgs};
-pub use batches::{BatchArgs, Feed, Item, Micro, Rows, Step, micro_batches, order};
+pub use batches::{BatchArgs, Feed, Item, Micro, Rows, Step, ids, micro_batches, order};
 pub use classify::{Classification, Labelled, unlabelled};
 pub use evaluate::{
     ClassScores, MaskedScores, best, classes, lengths, masked, probabilities, sweep,

@@ -149,7 +149,10 @@ fn defining(settings: &Value) -> Value {
         }
     };
     drop(settings.pointer_mut("/run/fit"), &["log_every", "save_every"]);
-    drop(Some(&mut settings), &["model", "shards", "train", "eval", "from_scratch", "tokenizer"]);
+    drop(
+        Some(&mut settings),
+        &["compute", "model", "shards", "train", "eval", "from_scratch", "tokenizer"],
+    );
     settings
 }
 

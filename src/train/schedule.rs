@@ -22,11 +22,11 @@ pub enum Shape {
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct ScheduleArgs {
     /// Peak learning rate
-    #[arg(long, default_value_t = 5e-5, value_parser = crate::flags::positive)]
+    #[arg(long, default_value_t = 5e-5, value_parser = crate::flags::not_negative)]
     pub lr: f64,
 
     /// Warm-up: steps, or a share of all steps if below 1
-    #[arg(long, default_value_t = 0.06, value_parser = crate::flags::positive)]
+    #[arg(long, default_value_t = 0.06, value_parser = crate::flags::not_negative)]
     pub warmup: f64,
 
     /// What the learning rate does after warm-up

@@ -55,6 +55,8 @@ pub fn command_line() -> String {
         match word.as_str() {
             "--threads" | "-o" | "--output" => drop(rest.next()),
             "-q" | "--quiet" | "-v" | "--verbose" => {}
+            word if ["--threads=", "--output="].iter().any(|flag| word.starts_with(flag)) => {}
+            word if word.starts_with("-o") => {}
             _ => words.push(word),
         }
     }

@@ -116,8 +116,10 @@ fn report(error: &anyhow::Error, code: u8) -> ExitCode {
 /// What a panic says, without the place in our source and without LibTorch's own stack trace.
 fn first_line(panic: &str) -> String {
     let message = panic.split_once('\n').map_or(panic, |(_, message)| message);
+    // An error inside a panic is quoted, its line ends too.
+    let message = message.split("\\n").next().unwrap_or_default();
     let message = message.lines().next().unwrap_or_default().trim();
-    match message.contains("out of memory") {
+    match message.contains("out of memory") || message.contains("allocate memory") {
         true => format!("{message}\nhint: lower --micro-tokens: the result stays the same"),
         false => format!("internal error: {message}"),
     }

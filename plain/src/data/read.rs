@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
+use super::fault::Fault;
 use anyhow::{Context, Result, anyhow, ensure};
 use csv::{ByteRecord, ErrorKind, ReaderBuilder};
 use flate2::read::MultiGzDecoder;
@@ -56,6 +57,14 @@ pub fn is_stdin(path: &Path) -> bool {
     path == Path::new("-")
 }
 
+/// Whether the name says a format that would pass for text but is none.
+fn is_foreign(path: &Path) -> bool {
+    let foreign = ["json", "parquet", "arrow", "zst", "zip", "xz", "bz2", "tar", "xlsx", "pkl"];
+    path.extension()
+        .and_then(|ending| ending.to_str())
+        .is_some_and(|ending| foreign.contains(&ending))
+}
+
 /// The decompressed bytes of a file without a byte order mark, and what their beginning tells.
 struct Source {
     name: String,
@@ -70,6 +79,12 @@ struct Source {
 /// Without a format the name decides, then the first byte: `{` begins JSON lines, anything else is text.
 pub fn records(path: &Path, format: Option<Format>, header: bool) -> Result<Records> {
     let name = name_of(path);
+    if format.is_none() && is_foreign(path) {
+        return Err(Fault::error(
+            format!("{name}: files of this kind are not read"),
+            "CSV, TSV, JSON lines and text are, each also gzipped; --format says which, whatever the name",
+        ));
+    }
     let source = Source::open(path, name.clone()).context(name)?;
     let sniffed = if source.braced { Format::Jsonl } else { Format::Text };
     let mut csv = ReaderBuilder::new();

@@ -88,19 +88,21 @@ fn arm(task: String, name: String, runs: &[&Path]) -> Result<Arm> {
         arm.seconds += log.seconds;
         encoder = log.model();
     }
-    arm.seconds += encoder.map_or(Ok(0.0), adaptation)?;
+    let from = runs.first().copied().unwrap_or(Path::new(""));
+    arm.seconds += encoder.map_or(Ok(0.0), |encoder| adaptation(&encoder, from))?;
     Ok(arm)
 }
 
-/// Seconds of adaptation behind an encoder; 0 for one that nobody here adapted.
-fn adaptation(encoder: PathBuf) -> Result<f64> {
+/// Seconds of adaptation behind an encoder; 0 for one that nobody here adapted. Its path is one from where the run
+/// was made: from here, or from a folder above `score`.
+fn adaptation(encoder: &Path, score: &Path) -> Result<f64> {
     let path = encoder.join("log.jsonl");
-    if !path.exists() {
-        return Ok(0.0);
-    }
+    let here =
+        std::iter::once(path.clone()).chain(score.ancestors().map(|above| above.join(&path)));
+    let Some(path) = here.into_iter().find(|path| path.exists()) else { return Ok(0.0) };
     let log = Log::read(path)?;
     match log.model() {
-        Some(before) => Ok(log.seconds + adaptation(before)?),
+        Some(before) => Ok(log.seconds + adaptation(&before, score)?),
         None => Ok(0.0),
     }
 }
