@@ -17,10 +17,10 @@ const IMPORTS: [(&str, &[&str]); 15] = [
     ("shard", &["flags", "random"]),
     ("text", &["shard"]),
     ("native", &[]),
-    ("nn", &[]),
+    ("nn", &["random"]),
     ("model", &["nn"]),
     ("peft", &["flags", "nn"]),
-    ("checkpoint", &["model", "nn", "peft", "shard"]),
+    ("checkpoint", &["model", "nn", "peft", "shard", "text"]),
     ("train", &["checkpoint", "flags", "metrics", "model", "nn", "random", "shard", "text"]),
     ("lib", &[]),
 ];

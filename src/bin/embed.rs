@@ -5,14 +5,13 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use serde_json::{Value, json};
-use tapt::checkpoint::{Checkpoint, fits, write_vectors};
+use tapt::checkpoint::{Checkpoint, fits, tokenizer, write_vectors};
 use tapt::cli::{self, Progress, Talk};
 use tapt::data::{Line, text_lines};
 use tapt::model::{Encoder, Layers, Pool};
 use tapt::native::Compute;
 use tapt::nn::Ids;
 use tapt::shard::{Shard, looks_like_shard};
-use tapt::text::Tokenizer;
 use tapt::train::{Item, ids, sweep, unlabelled};
 use tch::{Device, Tensor};
 
@@ -103,14 +102,7 @@ fn open(input: &Path, checkpoint: &Checkpoint) -> Result<Texts> {
         false => Box::new(io::BufReader::new(std::fs::File::open(input)?)),
     };
     let lines: Vec<Line> = text_lines("texts", reader).collect::<Result<_>>()?;
-    let mut tokenizer = Tokenizer::open(&checkpoint.dir)?;
-    let longest = checkpoint.architecture.sizes().max_length as u32;
-    let vocab = checkpoint.architecture.sizes().vocab;
-    ensure!(
-        i64::from(tokenizer.vocab_size()) <= vocab,
-        "its tokenizer has more tokens than the model"
-    );
-    tokenizer.truncate(tokenizer.max_length().min(longest))?;
+    let tokenizer = tokenizer(checkpoint)?;
     let texts: Vec<_> = lines.iter().map(|l| (l.text.as_str(), l.pair.as_deref())).collect();
     let ids: Vec<Ids> = tokenizer.encode_batch(&texts)?.into_iter().map(ids).collect();
     Ok(Texts { rows: (0..ids.len() as u64).collect(), ids })

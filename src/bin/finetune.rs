@@ -91,8 +91,7 @@ fn run(args: Args) -> Result<()> {
     let base = checkpoint.digest()?;
     let config = class_config(&checkpoint.config, &*checkpoint.architecture, labels.names());
     let plan = args.method.plan()?;
-    tch::manual_seed(seed as i64);
-    let model = checkpoint.classifier(labels.names().len(), &*plan, Head::New, device);
+    let model = checkpoint.seeded(seed).classifier(labels.names().len(), &*plan, Head::New, device);
     let model = model.with_context(|| args.model.display().to_string())?;
     args.method.check(&model.parameters)?;
     model.parameters.remarks().iter().for_each(cli::note);

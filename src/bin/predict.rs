@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use serde_json::{Value, json};
-use tapt::checkpoint::{Checkpoint, Head, Loaded};
+use tapt::checkpoint::{Checkpoint, Head, Loaded, tokenizer};
 use tapt::cli::{self, Talk};
 use tapt::data::{Line, text_lines};
 use tapt::model::SequenceClassifier;
@@ -61,14 +61,7 @@ fn run(args: Args) -> Result<()> {
     let (dir, rest) = cli::model_first(args.model, args.paths)?;
     ensure!(rest.is_empty(), "texts are read on standard input, not from {}", rest[0].display());
     let checkpoint = Checkpoint::open(&dir, args.base.as_deref())?;
-    let longest = checkpoint.architecture.sizes().max_length as u32;
-    let mut tokenizer = Tokenizer::open(&checkpoint.dir)?;
-    let vocab = checkpoint.architecture.sizes().vocab;
-    ensure!(
-        i64::from(tokenizer.vocab_size()) <= vocab,
-        "its tokenizer has more tokens than the model"
-    );
-    tokenizer.truncate(tokenizer.max_length().min(longest))?;
+    let tokenizer = tokenizer(&checkpoint)?;
     let labels = checkpoint.labels()?;
     let model = checkpoint.classifier(labels.len(), &Everything, Head::Given, device);
     let model = model.with_context(|| dir.display().to_string())?;

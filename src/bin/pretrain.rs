@@ -135,7 +135,6 @@ fn open<'a>(args: &'a Args, rows: &Epochs) -> Result<(Checkpoint, &'a Path)> {
 }
 
 fn build(checkpoint: Checkpoint, args: &Args, device: Device) -> Result<Loaded<MaskedLm>> {
-    tch::manual_seed(args.run.seed as i64);
     let head = if args.new_head { Head::New } else { Head::Given };
-    checkpoint.masked_lm(&Full, head, device)
+    checkpoint.seeded(args.run.seed).masked_lm(&Full, head, device)
 }

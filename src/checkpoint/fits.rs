@@ -6,14 +6,29 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
+use super::Checkpoint;
 use crate::model::Sizes;
 use crate::shard::{Segment, Shard};
+use crate::text::Tokenizer;
 
 /// sha256 of the tokenizer in `dir`, hexadecimal.
 pub fn tokenizer_digest(dir: &Path) -> Result<String> {
     let path = dir.join("tokenizer.json");
     let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
     Ok(format!("{:x}", Sha256::digest(bytes)))
+}
+
+/// The tokenizer of `checkpoint`, cutting texts at the longest sequence its model takes.
+pub fn tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer> {
+    let (dir, sizes) = (&checkpoint.dir, checkpoint.architecture.sizes());
+    let mut tokenizer = Tokenizer::open(dir)?;
+    ensure!(
+        i64::from(tokenizer.vocab_size()) <= sizes.vocab,
+        "{}: its tokenizer has more tokens than the model",
+        dir.display()
+    );
+    tokenizer.truncate(tokenizer.max_length().min(sizes.max_length as u32))?;
+    Ok(tokenizer)
 }
 
 /// Fails unless the shard was written with the tokenizer in `dir`, and its sequences fit the model.

@@ -26,6 +26,7 @@ pub struct Checkpoint {
     adapter: Option<Adapter>,
     /// Nothing is given: every parameter starts at random.
     scratch: bool,
+    seed: u64,
 }
 
 /// Whether a head may start at random.
@@ -59,7 +60,7 @@ impl Checkpoint {
             let own = adapter.tensors.iter();
             tensors.extend(own.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())));
         }
-        Ok(Self { dir: base, config, architecture, tensors, adapter, scratch: false })
+        Ok(Self { dir: base, config, architecture, tensors, adapter, scratch: false, seed: 0 })
     }
 
     /// Opens a checkpoint that is no adapter.
@@ -86,7 +87,13 @@ impl Checkpoint {
             tensors: BTreeMap::new(),
             adapter: None,
             scratch: true,
+            seed: 0,
         })
+    }
+
+    /// The same, with new weights drawn by `seed`.
+    pub fn seeded(self, seed: u64) -> Self {
+        Self { seed, ..self }
     }
 
     /// sha256 of its config and its weights: what a run that starts from it depends on.
@@ -178,7 +185,7 @@ impl Checkpoint {
         build: impl Fn(&Scope, &dyn Architecture) -> M,
     ) -> Result<Loaded<M>> {
         let plan = self.adapter.as_ref().map_or(plan, |adapter| &*adapter.plan);
-        let store = RefCell::new(Parameters::new(device, self.tensors));
+        let store = RefCell::new(Parameters::new(device, self.tensors, self.seed));
         let model = build(&Scope::root(&store, plan), &*self.architecture);
         let parameters = store.into_inner();
         let dir = self.dir.display();

@@ -7,7 +7,10 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
+use rand::RngCore;
 use tch::{Device, Kind, Tensor};
+
+use crate::random;
 
 /// A way to fine-tune: which pretrained parameters train, and what is added to the linear layers.
 pub trait Peft: Debug {
@@ -69,6 +72,7 @@ struct Plan {
 #[derive(Debug)]
 pub struct Parameters {
     device: Device,
+    seed: u64,
     given: BTreeMap<String, Tensor>,
     born: Vec<Parameter>,
     names: BTreeSet<String>,
@@ -77,9 +81,10 @@ pub struct Parameters {
 
 impl Parameters {
     /// `given` are the tensors of a checkpoint under canonical names, any dtype, on any device.
-    pub fn new(device: Device, given: BTreeMap<String, Tensor>) -> Self {
+    /// New ones are drawn by `seed` and their name alone, whatever else is built beside them.
+    pub fn new(device: Device, given: BTreeMap<String, Tensor>, seed: u64) -> Self {
         let (born, names) = (Vec::new(), BTreeSet::new());
-        Self { device, given, born, names, faults: Vec::new() }
+        Self { device, seed, given, born, names, faults: Vec::new() }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Parameter> {
@@ -137,9 +142,9 @@ impl Parameters {
             Some(tensor) => {
                 let found = tensor.size();
                 self.faults.push(format!("tensor {name} has shape {found:?}, not {shape:?}"));
-                self.draw(shape, Init::Zeros)
+                self.draw(name, shape, Init::Zeros)
             }
-            None => self.draw(shape, init),
+            None => self.draw(name, shape, init),
         };
         let Plan { trains, added } = plan;
         let tensor = tensor.set_requires_grad(trains);
@@ -153,7 +158,8 @@ impl Parameters {
         tensor.to_device(self.device).totype(Kind::Float).contiguous().copy()
     }
 
-    fn draw(&self, shape: &[i64], init: Init) -> Tensor {
+    fn draw(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
+        tch::manual_seed(random::generator(name, self.seed, 0).next_u64() as i64);
         // Drawn on the CPU, so that a seed means the same on every device.
         let tensor = Tensor::zeros(shape, (Kind::Float, Device::Cpu));
         let tensor = tch::no_grad(|| match init {
