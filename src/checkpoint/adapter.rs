@@ -99,16 +99,11 @@ fn read_adapter(path: &Path, prefix: &str) -> Result<BTreeMap<String, Tensor>> {
     if !path.exists() && pickle.exists() {
         bail!("{}: pickle is not read; save it with safe_serialization=True", pickle.display());
     }
-    let (tensors, _) = read_tensors_stripped(path)?;
-    Ok(names::canonical(tensors, prefix))
-}
-
-fn read_tensors_stripped(path: &Path) -> Result<(BTreeMap<String, Tensor>, usize)> {
     let (tensors, _) = super::read_tensors(path)?;
-    let count = tensors.len();
     let strip =
         |name: String| name.strip_prefix(PREFIX).unwrap_or(&name).replace(".modules_to_save.", ".");
-    Ok((tensors.into_iter().map(|(name, tensor)| (strip(name), tensor)).collect(), count))
+    let plain = tensors.into_iter().map(|(name, tensor)| (strip(name), tensor)).collect();
+    Ok(names::canonical(plain, prefix))
 }
 
 /// The targets by the ends of their names, as peft has them; in full where an end would also say another layer.
