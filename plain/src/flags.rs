@@ -1,5 +1,10 @@
 //! Kinds of numbers that flags take, with their errors.
 
+/// Flags that cannot be meant together, or with this model or data: exit status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
 /// A number in 0 to 1.
 pub fn share(text: &str) -> Result<f64, String> {
     let value = number(text)?;
@@ -24,6 +29,11 @@ pub fn count(text: &str) -> Result<u64, String> {
         Ok(0) | Err(_) => Err("a whole number from 1 up is wanted".into()),
         Ok(count) => Ok(count),
     }
+}
+
+/// A number of threads, 1 or above.
+pub fn threads(text: &str) -> Result<usize, String> {
+    count(text).map(|threads| threads as usize)
 }
 
 fn number(text: &str) -> Result<f64, String> {

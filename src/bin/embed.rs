@@ -1,4 +1,4 @@
-use std::io::{self, BufRead, Write};
+use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use tapt::checkpoint::{Checkpoint, fits, tokenizer, write_vectors};
 use tapt::cli::{self, Progress, Talk};
 use tapt::data::{Line, text_lines};
+use tapt::flags::Usage;
 use tapt::model::{Encoder, Layers, Pool};
 use tapt::native::Compute;
 use tapt::nn::Ids;
-use tapt::shard::{Shard, looks_like_shard};
+use tapt::shard::{Input, Shard, shard_or_text};
 use tapt::train::{Item, ids, sweep, unlabelled};
 use tch::{Device, Tensor};
 
@@ -29,9 +30,13 @@ struct Args {
     #[arg(value_name = "MODEL INPUT")]
     paths: Vec<PathBuf>,
 
-    /// The model: a Hugging Face directory
+    /// The model: a Hugging Face directory or an adapter
     #[arg(long)]
     model: Option<PathBuf>,
+
+    /// The base of an adapter, where it lies elsewhere than when it was trained
+    #[arg(long)]
+    base: Option<PathBuf>,
 
     /// Where to write the vectors as safetensors
     #[arg(short, long)]
@@ -68,12 +73,13 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<()> {
     args.talk.apply();
-    cli::threads(args.compute.threads.map(|n| n.max(1) as usize))?;
+    cli::threads(args.compute.threads)?;
     let device = args.compute.open()?;
     let (model, inputs) = cli::model_first(args.model.clone(), args.paths.clone())?;
-    ensure!(inputs.len() < 2, "one input is wanted; shards join with cat");
+    let one = inputs.len() < 2;
+    ensure!(one, Usage("one input is wanted; shards join with cat".into()));
     let input = inputs.first().map_or(Path::new("-"), PathBuf::as_path);
-    let checkpoint = Checkpoint::open(&model, None)?;
+    let checkpoint = Checkpoint::open(&model, args.base.as_deref())?;
     let texts = open(input, &checkpoint).with_context(|| input.display().to_string())?;
     args.layer.check(checkpoint.architecture.sizes().layers)?;
     let encoder = checkpoint.encoder(device).with_context(|| model.display().to_string())?;
@@ -88,19 +94,21 @@ fn run(args: Args) -> Result<()> {
     }
 }
 
-/// A shard announces itself by its first bytes; anything else is texts.
 fn open(input: &Path, checkpoint: &Checkpoint) -> Result<Texts> {
-    if looks_like_shard(input)? {
-        let shard = Shard::open_one(input)?;
-        ensure!(!shard.is_masked(), "it is masked; vectors are made of the texts as they are");
-        fits(&shard, &checkpoint.dir, &checkpoint.architecture.sizes())?;
-        let ids = (0..shard.len()).map(|i| unlabelled(&shard.view(i)).ids).collect();
-        return Ok(Texts { ids, rows: (0..shard.len()).map(|i| shard.view(i).row).collect() });
+    match shard_or_text(input)? {
+        Input::Shard(segments) => from_shard(&Shard::read([segments])?, checkpoint),
+        Input::Text(reader) => from_text(reader, checkpoint),
     }
-    let reader: Box<dyn BufRead> = match input == Path::new("-") {
-        true => Box::new(io::stdin().lock()),
-        false => Box::new(io::BufReader::new(std::fs::File::open(input)?)),
-    };
+}
+
+fn from_shard(shard: &Shard, checkpoint: &Checkpoint) -> Result<Texts> {
+    ensure!(!shard.is_masked(), "it is masked; vectors are made of the texts as they are");
+    fits(shard, &checkpoint.dir, &checkpoint.architecture.sizes())?;
+    let ids = (0..shard.len()).map(|i| unlabelled(&shard.view(i)).ids).collect();
+    Ok(Texts { ids, rows: (0..shard.len()).map(|i| shard.view(i).row).collect() })
+}
+
+fn from_text(reader: impl BufRead, checkpoint: &Checkpoint) -> Result<Texts> {
     let lines: Vec<Line> = text_lines("texts", reader).collect::<Result<_>>()?;
     let tokenizer = tokenizer(checkpoint)?;
     let texts: Vec<_> = lines.iter().map(|l| (l.text.as_str(), l.pair.as_deref())).collect();

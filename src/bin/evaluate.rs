@@ -8,6 +8,7 @@ use clap::Parser;
 use serde_json::{Map, Value, json};
 use tapt::checkpoint::{Checkpoint, Head, fits};
 use tapt::cli::{self, Output, Progress, Talk};
+use tapt::flags::Usage;
 use tapt::native::Compute;
 use tapt::nn::Everything;
 use tapt::shard::{Labels, Shard};
@@ -55,9 +56,10 @@ fn run(args: Args) -> Result<()> {
     args.talk.apply();
     let device = args.compute.open()?;
     let (model, paths) = cli::model_first(args.model, args.paths)?;
-    ensure!(!paths.is_empty(), "no shard to score on");
+    ensure!(!paths.is_empty(), Usage("no shard to score on".into()));
     let file = args.predictions.as_deref();
-    ensure!(file.is_none() || paths.len() == 1, "--predictions: of one shard at a time");
+    let one = file.is_none() || paths.len() == 1;
+    ensure!(one, Usage("--predictions: of one shard at a time".into()));
     let mut predictions = file.map(|path| cli::output(Some(path))).transpose()?;
     let mut out = cli::text_output(None)?;
     for path in &paths {
@@ -136,7 +138,7 @@ fn write_predictions(
     all: &[Vec<f32>],
 ) -> Result<()> {
     for (i, probs) in all.iter().enumerate() {
-        let gold = rows.example(i).targets[0] as usize;
+        let gold = rows.class(i);
         let named: Map<_, _> = names.iter().cloned().zip(probs.iter().map(|p| json!(p))).collect();
         let row = rows.shard.view(i).row;
         let line =

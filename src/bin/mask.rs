@@ -36,8 +36,8 @@ struct Args {
     #[arg(short, long, default_value = "-")]
     output: PathBuf,
 
-    /// Threads
-    #[arg(long)]
+    /// Threads [default: all cores]
+    #[arg(long, value_name = "N", value_parser = plain::flags::threads)]
     threads: Option<usize>,
 
     #[command(flatten)]

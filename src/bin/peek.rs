@@ -43,14 +43,13 @@ fn main() -> ExitCode {
 fn run(args: Args) -> Result<()> {
     args.talk.apply();
     let mut out = cli::text_output(None)?;
-    let named = || args.path.display().to_string();
     match weights(&args.path) {
         Some(file) => {
             let header = layout(&file).with_context(|| file.display().to_string())?;
             if !is_shard(&header) {
                 return show_tensors(&file, &header, out);
             }
-            show_shard(&args, &file, &mut out).with_context(named)?;
+            show_shard(&args, &file, &mut out)?;
         }
         None => show_shard(&args, &args.path, &mut out)?,
     }

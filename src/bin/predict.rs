@@ -1,13 +1,17 @@
 use std::io::{self, Write};
+use std::iter;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 use serde_json::{Value, json};
 use tapt::checkpoint::{Checkpoint, Head, Loaded, tokenizer};
 use tapt::cli::{self, Talk};
 use tapt::data::{Line, text_lines};
+use tapt::flags::Usage;
 use tapt::model::SequenceClassifier;
 use tapt::native::Compute;
 use tapt::nn::{Everything, Ids};
@@ -56,27 +60,53 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<()> {
     args.talk.apply();
-    cli::threads(args.compute.threads.map(|n| n.max(1) as usize))?;
+    cli::threads(args.compute.threads)?;
     let device = args.compute.open()?;
     let (dir, rest) = cli::model_first(args.model, args.paths)?;
-    ensure!(rest.is_empty(), "texts are read on standard input, not from {}", rest[0].display());
+    if let Some(file) = rest.first() {
+        let file = file.display();
+        bail!(Usage(format!("texts are read on standard input, not from {file}: < {file}")));
+    }
     let checkpoint = Checkpoint::open(&dir, args.base.as_deref())?;
     let tokenizer = tokenizer(&checkpoint)?;
     let labels = checkpoint.labels()?;
     let model = checkpoint.classifier(labels.len(), &Everything, Head::Given, device);
     let model = model.with_context(|| dir.display().to_string())?;
     let mut out = cli::text_output(None)?;
-    let mut lines = text_lines("standard input", io::stdin().lock());
+    let arriving = arriving();
     loop {
-        let some: Vec<Line> = lines.by_ref().take(LINES).collect::<Result<_>>()?;
-        if some.is_empty() {
-            return out.commit();
-        }
+        let (some, end) = next_lines(&arriving);
         for probs in classify(&model, &tokenizer, &some, device)? {
             writeln!(out, "{}", answer(&probs, &labels, args.top))?;
         }
         out.flush()?;
+        if let Some(end) = end {
+            return end.and_then(|()| out.commit());
+        }
     }
+}
+
+/// The lines of standard input, read ahead on a thread of their own.
+fn arriving() -> Receiver<Result<Line>> {
+    let (send, arriving) = mpsc::sync_channel(LINES);
+    thread::spawn(move || {
+        text_lines("standard input", io::stdin().lock()).try_for_each(|line| send.send(line))
+    });
+    arriving
+}
+
+/// The lines that are there, at least one, and how the input ended if it did: who writes a line gets its answer
+/// without writing more, and a bad line does not take the good ones before it along.
+fn next_lines(arriving: &Receiver<Result<Line>>) -> (Vec<Line>, Option<Result<()>>) {
+    let Ok(first) = arriving.recv() else { return (Vec::new(), Some(Ok(()))) };
+    let mut lines = Vec::new();
+    for line in iter::once(first).chain(arriving.try_iter()).take(LINES) {
+        match line {
+            Ok(line) => lines.push(line),
+            Err(error) => return (lines, Some(Err(error))),
+        }
+    }
+    (lines, None)
 }
 
 fn classify(

@@ -53,7 +53,7 @@ struct Args {
     output: Option<PathBuf>,
 
     /// Threads [default: all cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = plain::flags::threads)]
     threads: Option<usize>,
 
     #[command(flatten)]

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::path::Path;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tch::Device;
@@ -12,7 +12,7 @@ use tch::Device;
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct Compute {
     /// auto, cpu, cuda or cuda:N
-    #[arg(long, default_value = "auto")]
+    #[arg(long, default_value = "auto", value_parser = device)]
     pub device: String,
 
     /// Numbers to compute in
@@ -20,8 +20,8 @@ pub struct Compute {
     pub dtype: Dtype,
 
     /// Threads [default: all cores]
-    #[arg(long)]
-    pub threads: Option<i32>,
+    #[arg(long, value_name = "N", value_parser = crate::flags::threads)]
+    pub threads: Option<usize>,
 }
 
 /// What to compute in: f32 is all there is so far.
@@ -37,8 +37,7 @@ impl Compute {
     /// Sets the threads, loads CUDA where it is wanted and there, and gives the device.
     pub fn open(&self) -> Result<Device> {
         if let Some(threads) = self.threads {
-            ensure!(threads > 0, "--threads {threads}: at least 1 is wanted");
-            tch::set_num_threads(threads);
+            tch::set_num_threads(threads as i32);
         }
         match self.device.as_str() {
             "cpu" => Ok(Device::Cpu),
@@ -48,13 +47,21 @@ impl Compute {
             } else {
                 Device::Cpu
             }),
-            "cuda" => cuda(0),
-            named => match named.strip_prefix("cuda:").map(str::parse) {
-                Some(Ok(n)) => cuda(n),
-                _ => bail!("--device {named}: none of auto, cpu, cuda, cuda:N"),
-            },
+            named => cuda(cuda_number(named).unwrap_or(0)),
         }
     }
+}
+
+/// A device as it is named in a flag.
+fn device(name: &str) -> Result<String, String> {
+    match ["auto", "cpu"].contains(&name) || cuda_number(name).is_some() {
+        true => Ok(name.to_owned()),
+        false => Err("none of auto, cpu, cuda, cuda:N".into()),
+    }
+}
+
+fn cuda_number(name: &str) -> Option<usize> {
+    if name == "cuda" { Some(0) } else { name.strip_prefix("cuda:")?.parse().ok() }
 }
 
 fn cuda(n: usize) -> Result<Device> {

@@ -39,7 +39,8 @@ pub(super) struct Padding {
 }
 
 impl Batch {
-    pub fn new(sequences: &[Ids], device: Device) -> Self {
+    pub fn new<'a>(sequences: impl IntoIterator<Item = &'a Ids>, device: Device) -> Self {
+        let sequences: Vec<&Ids> = sequences.into_iter().collect();
         let lengths: Vec<i64> = sequences.iter().map(|s| s.tokens.len() as i64).collect();
         let tokens = sequences.iter().flat_map(|s| s.tokens.iter().map(|&id| i64::from(id)));
         let positions = lengths.iter().flat_map(|&length| 0..length);

@@ -40,7 +40,7 @@ const WORDS: [(&str, &[&str]); 6] = [
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 pub struct LoraConfig {
     /// LoRA: rank of the update
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(i64).range(1..))]
     pub rank: i64,
 
     /// LoRA: the update is scaled by alpha / rank

@@ -12,6 +12,7 @@ pub use full::Full;
 pub use head::HeadOnly;
 pub use lora::{Lora, LoraConfig};
 
+use crate::flags::Usage;
 use crate::nn::{Parameters, Peft};
 
 /// The methods there are.
@@ -52,8 +53,10 @@ impl MethodArgs {
         let added = parameters.iter().any(|parameter| parameter.added);
         ensure!(
             added || !self.is_adapter(),
-            "--targets {}: the model has no such linear layer",
-            self.lora.targets.join(",")
+            Usage(format!(
+                "--targets {}: the model has no such linear layer",
+                self.lora.targets.join(",")
+            ))
         );
         Ok(())
     }

@@ -73,9 +73,9 @@ impl Step {
     pub fn new(items: &[Item], micro_tokens: u64, device: Device) -> Self {
         let lengths: Vec<usize> = items.iter().map(|item| item.ids.tokens.len()).collect();
         let groups = micro_batches(&lengths, micro_tokens as usize);
-        let pick = |group: &Vec<usize>| group.iter().map(|&i| items[i].clone()).collect::<Vec<_>>();
+        let micro = |group: &Vec<usize>| Micro::new(group.iter().map(|&i| &items[i]), device);
         Self {
-            micros: groups.iter().map(|group| Micro::new(&pick(group), device)).collect(),
+            micros: groups.iter().map(micro).collect(),
             weight: items.iter().map(|item| item.targets.len() as u64).sum(),
             tokens: lengths.iter().sum::<usize>() as u64,
         }
@@ -83,17 +83,16 @@ impl Step {
 }
 
 impl Micro {
-    pub fn new(items: &[Item], device: Device) -> Self {
-        let mut start = 0;
+    pub fn new<'a>(items: impl IntoIterator<Item = &'a Item>, device: Device) -> Self {
+        let (mut start, items) = (0, items.into_iter().collect::<Vec<_>>());
         let (mut masked, mut targets): (Vec<i64>, Vec<i64>) = (Vec::new(), Vec::new());
-        for item in items {
+        for item in &items {
             masked.extend(item.masked.iter().map(|&at| start + i64::from(at)));
             targets.extend(&item.targets);
             start += item.ids.tokens.len() as i64;
         }
-        let ids: Vec<Ids> = items.iter().map(|item| item.ids.clone()).collect();
         Self {
-            batch: Batch::new(&ids, device),
+            batch: Batch::new(items.iter().map(|item| &item.ids), device),
             masked: Tensor::from_slice(&masked).to_device(device),
             targets: Tensor::from_slice(&targets).to_device(device),
         }

@@ -42,6 +42,11 @@ impl<'a> Labelled<'a> {
         let label = view.label.map(|label| self.numbers[label]);
         Item { targets: label.into_iter().collect(), ..unlabelled(&view) }
     }
+
+    /// The class of row `i`, as the model numbers it.
+    pub fn class(&self, i: usize) -> usize {
+        self.shard.view(i).label.map_or(0, |label| self.numbers[label] as usize)
+    }
 }
 
 /// A sequence with nothing to predict.

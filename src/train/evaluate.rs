@@ -86,7 +86,7 @@ pub fn classes(
         let logits = model.logits(&micro.batch, false);
         loss += cross_entropy(&logits, &micro.targets).double_value(&[]);
         for (&i, probs) in group.iter().zip(probabilities(&logits)?) {
-            confusion.add(rows.example(i).targets[0] as usize, best(&probs));
+            confusion.add(rows.class(i), best(&probs));
             each(i, probs);
         }
         Ok(())

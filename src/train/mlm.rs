@@ -9,6 +9,7 @@ use tch::{Device, Tensor};
 use super::batches::{BatchArgs, Feed, Item, Micro, Rows, Step};
 use super::evaluate;
 use super::fit::Task;
+use crate::flags::Usage;
 use crate::model::{MaskedLm, cross_entropy};
 use crate::nn::Ids;
 use crate::shard::{MaskedBy, Masker, Masking, Segment, Segments, Shard, View, agree, segments};
@@ -36,7 +37,7 @@ impl Epochs {
         if let Some(by) = first.masked_by() {
             ensure!(
                 *masking == Masking::default() || *masking == by.masking,
-                "--prob, --replace, --unit: the stream is masked already, otherwise than they say"
+                Usage("--prob, --replace, --unit: the stream is masked already, otherwise".into())
             );
             let (now, next) = gather(first, &mut rest)?;
             return Ok(Self::Masked { now, epoch: 0, next, rest });
@@ -74,12 +75,17 @@ impl Epochs {
         let epochs = match self {
             Self::Plain { .. } => epochs.unwrap_or(1),
             Self::Masked { .. } if epochs.is_some() => {
-                bail!("--epochs: a masked stream has its own; give them to mask, or use --steps")
+                bail!(Usage(
+                    "--epochs: a masked stream has its own; give them to mask, or use --steps"
+                        .into()
+                ))
             }
             Self::Masked { now, .. } => now.segments()[0].masked_by().map_or(1, |by| by.epochs),
         };
         match steps {
-            None if epochs == 0 => bail!("the masked stream has no end: --steps is wanted"),
+            None if epochs == 0 => {
+                bail!(Usage("the masked stream has no end: --steps is wanted".into()))
+            }
             _ => Ok(steps.unwrap_or(per_epoch * epochs)),
         }
     }

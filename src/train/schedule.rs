@@ -6,6 +6,8 @@ use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use crate::flags::{Usage, not_negative};
+
 /// What the learning rate does after warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -22,11 +24,11 @@ pub enum Shape {
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct ScheduleArgs {
     /// Peak learning rate
-    #[arg(long, default_value_t = 5e-5, value_parser = crate::flags::not_negative)]
+    #[arg(long, default_value_t = 5e-5, value_parser = not_negative)]
     pub lr: f64,
 
     /// Warm-up: steps, or a share of all steps if below 1
-    #[arg(long, default_value_t = 0.06, value_parser = crate::flags::not_negative)]
+    #[arg(long, default_value_t = 0.06, value_parser = not_negative)]
     pub warmup: f64,
 
     /// What the learning rate does after warm-up
@@ -48,7 +50,10 @@ impl ScheduleArgs {
     pub fn over(&self, total: u64) -> Result<Schedule> {
         let warmup =
             if self.warmup < 1.0 { (self.warmup * total as f64).ceil() } else { self.warmup };
-        ensure!(warmup <= total as f64, "--warmup {warmup}: the run has {total} steps");
+        ensure!(
+            warmup <= total as f64,
+            Usage(format!("--warmup {warmup}: the run has {total} steps"))
+        );
         Ok(Schedule { lr: self.lr, warmup, total: total as f64, shape: self.schedule })
     }
 }

@@ -1,14 +1,9 @@
 //! What the tests share: a place to work in, the programs on the PATH, a tiny model.
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_methods,
-    clippy::print_stderr
-)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -21,13 +16,18 @@ pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Says that a test did not run. Written past the test harness, which shows nothing of a test that passes.
+pub fn skipped(why: &str) {
+    let _ = writeln!(io::stderr(), "SKIPPED: {why}");
+}
+
 /// The reference data beside the project, where there is some.
 pub fn shared(what: &str) -> Option<PathBuf> {
     let path = root().join("../shared").join(what);
     if path.exists() {
         return Some(path.canonicalize().unwrap());
     }
-    eprintln!("SKIPPED: no {} here", path.display());
+    skipped(&format!("no {} here", path.display()));
     None
 }
 
@@ -41,7 +41,7 @@ pub fn python() -> Option<PathBuf> {
         std::env::var_os("PARITY").is_none(),
         "no Python to compare with: scripts/libtorch full"
     );
-    eprintln!("SKIPPED: no Python to compare with; scripts/libtorch full installs it");
+    skipped("no Python to compare with; scripts/libtorch full installs it");
     None
 }
 

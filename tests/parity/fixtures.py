@@ -59,26 +59,26 @@ def file_name(name):
     return name.replace(".modules_to_save.default.", ".").replace(".default.", ".")
 
 
-def gradients(model, loss, prefix, keep=lambda name: True):
+def gradients(model, loss, prefix):
     """By the name in the file; a tied decoder appears once, as the word embeddings."""
     model.zero_grad(set_to_none=True)
     loss.backward()
-    found = {file_name(name): p.grad for name, p in model.named_parameters() if p.requires_grad and keep(name)}
+    found = {file_name(name): p.grad for name, p in model.named_parameters() if p.requires_grad}
     return {f"grad.{prefix}.{name}": grad.clone() for name, grad in found.items()}
 
 
-def reference(mlm, cls, batch, keep=lambda name: True):
+def reference(mlm, cls, batch):
     """Hidden states, logits, losses and gradients of both heads."""
     inputs = pad(batch["ids"], batch["lengths"], batch["second"], mlm.config)
     hidden = cls.base_model(**inputs, output_hidden_states=True).hidden_states
     out = {f"hidden.{i}": unpad(state, inputs) for i, state in enumerate(hidden)}
     out["mlm_logits"], loss = mlm_pass(mlm, batch, inputs)
-    out |= {"mlm_loss": loss.reshape(1), **gradients(mlm, loss, "mlm", keep)}
+    out |= {"mlm_loss": loss.reshape(1), **gradients(mlm, loss, "mlm")}
     out["class_logits"], loss = cls_pass(cls, batch, inputs)
-    return out | {"class_loss": loss.reshape(1), **gradients(cls, loss, "cls", keep)}
+    return out | {"class_loss": loss.reshape(1), **gradients(cls, loss, "cls")}
 
 
-def lora(cls_dir, cls, batch, targets, out):
+def lora(cls_dir, cls, batch, targets, out, moved=0.3):
     """A saved LoRA adapter, B drawn at random and the head moved, with its logits and gradients."""
     torch.manual_seed(11)
     config = LoraConfig(r=4, lora_alpha=8, target_modules=targets, task_type="SEQ_CLS")
@@ -86,7 +86,7 @@ def lora(cls_dir, cls, batch, targets, out):
     model = get_peft_model(base, config).eval()
     with torch.no_grad():
         for value in (p for p in model.parameters() if p.requires_grad):
-            value.add_(0.3 * torch.randn_like(value))
+            value.add_(moved * torch.randn_like(value))
     model.save_pretrained(out)
     logits, loss = cls_pass(model, batch, pad(batch["ids"], batch["lengths"], batch["second"], base.config))
     grads = gradients(model, loss, "lora")
@@ -95,14 +95,27 @@ def lora(cls_dir, cls, batch, targets, out):
     return {"lora_logits": logits, "lora_loss": loss.reshape(1), **grads}
 
 
-def adamw(mlm, batch, steps=10):
+def untied(mlm, batch, out):
+    """The same model with a decoder of its own."""
+    config = type(mlm.config)(**{**mlm.config.to_dict(), "tie_word_embeddings": False})
+    model = type(mlm)._from_config(config, attn_implementation="eager").eval()
+    model.load_state_dict(mlm.state_dict())
+    with torch.no_grad():
+        decoder = model.get_output_embeddings().weight
+        decoder.add_(0.1 * torch.randn(decoder.shape, generator=torch.Generator().manual_seed(13)))
+    model.save_pretrained(out)
+    logits, loss = mlm_pass(model, batch, pad(batch["ids"], batch["lengths"], batch["second"], config))
+    return {"untied_logits": logits, **gradients(model, loss, "untied")}
+
+
+def adamw(mlm, batch, lr, steps=10):
     """Ten steps as the Trainer makes them. `lr` is the rate a step used (the first is 0), `norm` is before clipping."""
     model = copy.deepcopy(mlm)
     inputs = pad(batch["ids"], batch["lengths"], batch["second"], model.config)
     flat = [p for p in model.parameters() if p.ndim < 2]  # biases and LayerNorm: no decay
     deep = [p for p in model.parameters() if p.ndim >= 2]
     groups = [{"params": deep, "weight_decay": 0.01}, {"params": flat, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.999), eps=1e-8)
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999), eps=1e-8)
     schedule = get_linear_schedule_with_warmup(optimizer, 2, steps)
     log = {"adamw.loss": [], "adamw.lr": [], "adamw.norm": []}
     for _ in range(steps):
@@ -131,8 +144,8 @@ def tiny_family(name, out):
         ours = {n for n, _ in model.named_parameters()}
         assert ours == file_names(out / kind / "model.safetensors"), f"{name}: {kind} names are not the file's"
     batch = tiny_batch(name, mlm.config.vocab_size)
-    tensors = batch | reference(mlm, cls, batch) | adamw(mlm, batch)
-    tensors |= lora(out / "cls", cls, batch, TARGETS[name], out / "lora")
+    tensors = batch | reference(mlm, cls, batch) | adamw(mlm, batch, 1e-3)
+    tensors |= lora(out / "cls", cls, batch, TARGETS[name], out / "lora") | untied(mlm, batch, out / "untied")
     if name == "bert":
         write_old(out / "mlm", out / "old")
         write_bare(cls, out / "bare")
@@ -146,7 +159,10 @@ def real_family(source, out):
         for name in TOKENIZER_FILES:  # copied: save_pretrained would change the bytes, and so the digest
             shutil.copy(source / name, out / kind / name)
     batch = real.batch(tokenizer)
-    save(batch | reference(mlm, cls, batch, real.handful(mlm.config)), out / "io.safetensors")
+    tensors = batch | reference(mlm, cls, batch) | adamw(mlm, batch, 1e-4)
+    # Real weights are small: as far as the tiny ones are moved, rounding would be all one sees.
+    tensors |= lora(out / "cls", cls, batch, TARGETS["bert"], out / "lora", moved=0.05)
+    save(tensors, out / "io.safetensors")
 
 
 def main():

@@ -46,9 +46,3 @@ def batch(tokenizer):
             "second": torch.tensor([t.index(1) if 1 in t else 0 for t in types]),
             "masked": masked, "targets": original[masked], "labels": torch.arange(len(TEXTS)) % 3}
 
-
-def handful(config):
-    """Gradients worth keeping of a real model: bottom, top and head. All of them would be as large as the model."""
-    parts = ("embeddings.LayerNorm", "layer.0.attention.self.query", "classifier", "cls.predictions.bias",
-             "cls.predictions.transform", f"layer.{config.num_hidden_layers - 1}.output.dense")
-    return lambda name: any(part in name for part in parts)

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::flags::Usage;
+
 /// The name this program was called by.
 pub fn program_name() -> String {
     let first = env::args_os().next().unwrap_or_default();
@@ -41,7 +43,7 @@ pub fn model_first(
     match model {
         Some(model) => Ok((model, paths)),
         None if paths.is_empty() => {
-            bail!("a model is wanted: a directory of finetune or of Hugging Face")
+            bail!(Usage("a model is wanted: a directory of finetune or of Hugging Face".into()))
         }
         None => Ok((paths.remove(0), paths)),
     }

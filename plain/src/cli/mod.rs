@@ -24,6 +24,8 @@ pub use progress::Progress;
 pub use signal::{on_stop, stop_requested};
 pub use talk::{Talk, is_quiet, is_verbose};
 
+use crate::flags::Usage;
+
 /// What to do about an error, as a second line: `err.context(Hint("…".into()))`.
 #[derive(Debug)]
 pub struct Hint(pub String);
@@ -91,6 +93,7 @@ pub fn main<A: Parser>(run: fn(A) -> Result<()>) -> ExitCode {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Ok(Err(error)) if error.is::<Stopped>() => report(&error, 75),
+        Ok(Err(error)) if error.is::<Usage>() => report(&error, 2),
         Ok(Err(error)) => report(&error, 1),
         Err(_) => ExitCode::from(1),
     }

@@ -15,5 +15,5 @@ pub use layout::layout;
 pub use masking::{MaskedBy, MaskedSequence, Masker, Masking, Unit};
 pub use open::{Labels, Shard, agree};
 pub use segment::{Segment, View};
-pub use stream::{Segments, looks_like_shard, segments};
+pub use stream::{Input, Segments, segments, shard_or_text};
 pub use write::{Sequence, Writer, write_masked};

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::header::Header;
 use super::segment::{Segment, View};
-use super::stream::segments;
+use super::stream::{Segments, segments};
 
 /// Names of classes, each with its index; joined by name, never by number.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -58,12 +58,17 @@ pub struct Shard {
 impl Shard {
     /// Opens shards; `-` is standard input. Fails if their tokenizers, kinds or columns differ.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
+        let parts: Result<Vec<Segments>> = paths.iter().map(|path| segments(path)).collect();
+        Self::read(parts?)
+    }
+
+    /// The segments of all parts, under the same conditions.
+    pub fn read(parts: impl IntoIterator<Item = Segments>) -> Result<Self> {
         let mut all = Vec::new();
-        for path in paths {
-            for segment in segments(path)? {
-                let segment = segment?;
+        for mut part in parts {
+            while let Some(segment) = part.next().transpose()? {
                 let first = all.first().unwrap_or(&segment);
-                agree(first, &segment).with_context(|| path.display().to_string())?;
+                agree(first, &segment).with_context(|| part.name().to_owned())?;
                 all.push(segment);
             }
         }
@@ -154,6 +159,11 @@ pub fn agree(first: &Segment, other: &Segment) -> Result<()> {
     );
     let kind = |s: &Segment| if s.masked_by().is_some() { "masked" } else { "not masked" };
     ensure!(kind(first) == kind(other), "{}, unlike what came before it", kind(other));
+    let masking = |s: &Segment| s.masked_by().map(|by| by.masking.clone());
+    ensure!(
+        masking(first) == masking(other),
+        "masked with another --prob, --replace or --unit than what came before it"
+    );
     let pairs = |s: &Segment| if s.is_pairs() { "pairs" } else { "single texts" };
     ensure!(pairs(first) == pairs(other), "{}, unlike what came before it", pairs(other));
     let labelled = |s: &Segment| if s.is_labelled() { "labelled" } else { "not labelled" };

@@ -47,6 +47,11 @@ impl Segments {
         Self { name: name.to_owned(), source: Source::Stream(reader), at: 0, failed: false }
     }
 
+    /// What errors call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     fn read(&mut self) -> Result<Option<Segment>> {
         let at = self.at;
         let (bytes, data, layout) = match &mut self.source {
@@ -89,7 +94,7 @@ fn short(at: usize) -> &'static str {
 }
 
 /// At most `len` bytes; the buffer grows with what arrives, not with what a header promises.
-fn take(reader: &mut dyn Read, len: usize) -> Result<Vec<u8>> {
+fn take(reader: &mut dyn Read, len: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.take(len as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -118,23 +123,27 @@ impl Iterator for Segments {
     }
 }
 
-/// Whether the first bytes could be a safetensors header; nothing is consumed, not even of standard input. Another
-/// pipe cannot be looked into that way, and is an error.
-pub fn looks_like_shard(path: &Path) -> io::Result<bool> {
-    let mut head = [0; 9];
-    let read = if path == Path::new("-") {
-        let mut stdin = io::stdin().lock();
-        let buffer = stdin.fill_buf()?;
-        let read = buffer.len().min(9);
-        head[..read].copy_from_slice(&buffer[..read]);
-        read
-    } else if path.metadata()?.is_file() {
-        File::open(path)?.take(9).read(&mut head)?
-    } else {
-        return Err(io::Error::other(
-            "not a file; what comes from a pipe goes to standard input (< or |)",
-        ));
+/// An input that may be a shard or text.
+pub enum Input {
+    Shard(Segments),
+    Text(Box<dyn BufRead>),
+}
+
+/// Opens a shard or a text, whichever the first bytes say it is; `-` is standard input.
+pub fn shard_or_text(path: &Path) -> Result<Input> {
+    let mut reader: Box<dyn Read> = match path == Path::new("-") {
+        true => Box::new(io::stdin()),
+        false => Box::new(File::open(path)?),
     };
+    let head = take(&mut reader, 9)?;
     // The high bytes of a header's length are 0, and no text has NULs before a brace.
-    Ok(read == 9 && head[5..8] == [0, 0, 0] && head[8] == b'{')
+    let is_shard = head.len() == 9 && head[5..8] == [0, 0, 0] && head[8] == b'{';
+    if is_shard && path.is_file() {
+        return Ok(Input::Shard(segments(path)?));
+    }
+    let whole = io::Cursor::new(head).chain(reader);
+    Ok(match is_shard {
+        true => Input::Shard(Segments::stream(&path.display().to_string(), Box::new(whole))),
+        false => Input::Text(Box::new(io::BufReader::new(whole))),
+    })
 }

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use tokenizers::{TruncationDirection, TruncationParams, TruncationStrategy};
 
+use crate::flags::Usage;
 use crate::shard::{Header, Sequence, Special};
 use config::Config;
 pub use count::Count;
@@ -68,9 +69,10 @@ impl Encoding {
     /// Opens the tokenizer, set to cut what is too long.
     pub fn open(&self) -> Result<Tokenizer> {
         let Some(path) = &self.tokenizer else {
-            bail!(
+            bail!(Usage(
                 "no --tokenizer given: name a model's directory, or ask for the rows themselves with --jsonl"
-            );
+                    .into()
+            ));
         };
         let mut tokenizer = Tokenizer::open(path)?;
         tokenizer.truncate(self.max_length.unwrap_or(tokenizer.max_length()))?;
@@ -111,7 +113,7 @@ impl Tokenizer {
         let (least, most) = (self.special_in_pair() + 1, u32::from(u16::MAX));
         ensure!(
             (least..=most).contains(&length),
-            "--max-length {length}: between {least} and {most}"
+            Usage(format!("--max-length {length}: between {least} and {most}"))
         );
         let (max_length, direction) = (length as usize, self.direction);
         let strategy = TruncationStrategy::LongestFirst;
