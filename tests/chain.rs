@@ -4,7 +4,10 @@
 mod common;
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 use common::{both, root, run, shell};
 
@@ -95,7 +98,7 @@ fn make_runs_what_is_stale_and_nothing_else() {
 
 fn touch(dir: &Path, file: &str) {
     // Make compares times; a file system may count them in whole seconds.
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    sleep(Duration::from_millis(1100));
     run(dir, &format!("touch {file}"));
 }
 
@@ -121,6 +124,33 @@ fn a_failed_step_leaves_no_target_and_the_next_make_goes_on() {
     fs::write(dir.join("recipes/full.args"), "--method full --lr 1e-3\n").unwrap();
     let again = make(dir, "baseline");
     assert_eq!((count(&again, "prep"), count(&again, "finetune")), (1, 2), "{again}");
+}
+
+/// Make and all it runs, killed while the first, the third and the fifth trainer is at work.
+#[test]
+fn a_killed_make_goes_on_to_the_same_table() {
+    let dir = toy();
+    let dir = dir.path();
+    make(dir, "tapt OUT=whole");
+    let whole = fs::read_to_string(dir.join("results.md")).unwrap();
+    fs::remove_file(dir.join("results.md")).unwrap();
+    for begun in [1, 3, 5] {
+        let command = format!("exec make tapt OUT=parts {GRID} > /dev/null 2>&1");
+        let mut child = shell(dir, &command).process_group(0).spawn().unwrap();
+        while run(dir, "find parts -name log.jsonl 2> /dev/null | wc -l").trim()
+            < &begun.to_string()
+        {
+            assert!(child.try_wait().unwrap().is_none(), "make was over before it was killed");
+            sleep(Duration::from_millis(5));
+        }
+        sleep(Duration::from_millis(rand::random::<u64>() % 300));
+        // SAFETY: a plain system call on the process group of a child that was not waited for.
+        unsafe { libc::killpg(child.id() as i32, libc::SIGKILL) };
+        assert_eq!(child.wait().unwrap().code(), None, "make was over before it was killed");
+        assert!(!dir.join("results.md").exists());
+    }
+    make(dir, "tapt OUT=parts");
+    assert_eq!(fs::read_to_string(dir.join("results.md")).unwrap(), whole);
 }
 
 /// Every `sh` block of the README, in order, in one shell.

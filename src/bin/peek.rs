@@ -92,7 +92,7 @@ fn show_shard(args: &Args, path: &Path, out: &mut Output) -> Result<()> {
         let segment = segment?;
         if let Some(tokenizer) = &tokenizer {
             let fits = tokenizer.digest() == segment.header().tokenizer;
-            ensure!(fits, "--tokenizer: the shard was written with another one");
+            ensure!(fits, "{}: written with another tokenizer", path.display());
         }
         writeln!(out, "{}", about(&segment))?;
         for i in 0..segment.len().min(args.n) {

@@ -154,15 +154,16 @@ impl Checkpoint {
         device: Device,
     ) -> Result<Loaded<SequenceClassifier>> {
         let names = self.architecture.class_names();
-        if head == Head::New {
-            let old =
-                |name: &str| name.starts_with("classifier.") || name.starts_with("pre_classifier.");
-            self.tensors.retain(|name, _| !old(name));
-        }
+        let old =
+            |name: &str| name.starts_with("classifier.") || name.starts_with("pre_classifier.");
+        let (left, kept) =
+            self.tensors.into_iter().partition(|(name, _)| head == Head::New && old(name));
+        self.tensors = kept;
         let build = |root: &Scope, architecture: &dyn Architecture| {
             SequenceClassifier::new(root, architecture, classes as i64)
         };
-        let loaded = self.build(plan, device, build)?;
+        let mut loaded = self.build(plan, device, build)?;
+        loaded.parameters.leave_over(left);
         audit(&loaded.parameters, head, &[names.dense, names.output])
             .context("it has no classifier: is it a fine-tuned model?")?;
         Ok(loaded)

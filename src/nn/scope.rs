@@ -121,6 +121,11 @@ impl Parameters {
         remarks
     }
 
+    /// Adds tensors that no layer was let ask for.
+    pub fn leave_over(&mut self, tensors: BTreeMap<String, Tensor>) {
+        self.given.extend(tensors);
+    }
+
     /// Tensors of the file that no layer asked for.
     pub fn left_over(&self) -> &BTreeMap<String, Tensor> {
         &self.given

@@ -40,7 +40,7 @@ const WORDS: [(&str, &[&str]); 6] = [
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 pub struct LoraConfig {
     /// LoRA: rank of the update
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, default_value_t = 8, value_parser = rank)]
     pub rank: i64,
 
     /// LoRA: the update is scaled by alpha / rank
@@ -48,12 +48,16 @@ pub struct LoraConfig {
     pub alpha: f64,
 
     /// LoRA: dropout on what goes into the update
-    #[arg(long = "dropout", default_value_t = 0.0, value_parser = crate::flags::share)]
+    #[arg(long, default_value_t = 0.0, value_parser = crate::flags::share)]
     pub dropout: f64,
 
     /// LoRA: linear layers it updates, by the end of their name or as query, key, value, attention, ffn, all
     #[arg(long, value_delimiter = ',', default_value = "query,value")]
     pub targets: Vec<String>,
+}
+
+fn rank(text: &str) -> Result<i64, String> {
+    crate::flags::count(text).map(|rank| rank as i64)
 }
 
 impl LoraConfig {
