@@ -1,11 +1,10 @@
-use std::io::{BufRead, Write};
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use serde_json::{Value, json};
-use tapt::checkpoint::{Checkpoint, fits, tokenizer, write_vectors};
+use tapt::checkpoint::{Checkpoint, fits, tokenizer, write_vector_lines, write_vectors};
 use tapt::cli::{self, Progress, Talk};
 use tapt::data::{Line, text_lines};
 use tapt::flags::Usage;
@@ -90,7 +89,11 @@ fn run(args: Args) -> Result<()> {
             write_vectors(&mut out, &vectors, &texts.rows, args.pool != Pool::None)?;
             out.commit()
         }
-        None => write_lines(&texts, &vectors),
+        None => {
+            let mut out = cli::text_output(None)?;
+            write_vector_lines(&mut out, &vectors, &texts.rows)?;
+            out.commit()
+        }
     }
 }
 
@@ -138,19 +141,4 @@ fn embed(encoder: &dyn Encoder, texts: &Texts, args: &Args, device: Device) -> R
 
 fn unit(vectors: &Tensor) -> Tensor {
     vectors / vectors.square().sum_dim_intlist(-1i64, true, None).sqrt().clamp_min(1e-12)
-}
-
-fn write_lines(texts: &Texts, vectors: &[Tensor]) -> Result<()> {
-    let mut out = cli::text_output(None)?;
-    for (row, vector) in texts.rows.iter().zip(vectors) {
-        writeln!(out, "{}", json!({"row": row, "embedding": nested(vector)?}))?;
-    }
-    out.commit()
-}
-
-fn nested(tensor: &Tensor) -> Result<Value> {
-    if tensor.dim() == 1 {
-        return Ok(json!(Vec::<f32>::try_from(tensor)?));
-    }
-    (0..tensor.size()[0]).map(|i| nested(&tensor.get(i))).collect()
 }

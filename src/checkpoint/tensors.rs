@@ -10,6 +10,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, View};
+use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 /// Every tensor of a safetensors file, and its metadata.
@@ -129,6 +130,21 @@ pub fn write_vectors(
     }
     let about = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     Ok(out.write_all(&safetensors::serialize(bytes, Some(about))?)?)
+}
+
+/// Writes vectors of texts as JSON lines: `{"row":0,"embedding":[…]}`.
+pub fn write_vector_lines(out: &mut impl Write, vectors: &[Tensor], rows: &[u64]) -> Result<()> {
+    for (row, vector) in rows.iter().zip(vectors) {
+        writeln!(out, "{}", json!({"row": row, "embedding": nested(vector)?}))?;
+    }
+    Ok(())
+}
+
+fn nested(tensor: &Tensor) -> Result<Value> {
+    if tensor.dim() == 1 {
+        return Ok(json!(Vec::<f32>::try_from(tensor)?));
+    }
+    (0..tensor.size()[0]).map(|i| nested(&tensor.get(i))).collect()
 }
 
 fn write(path: &Path, bytes: Vec<(String, Bytes)>, about: (&str, String)) -> Result<()> {
