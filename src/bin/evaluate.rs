@@ -1,5 +1,5 @@
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -60,6 +60,8 @@ fn run(args: Args) -> Result<()> {
     let file = args.predictions.as_deref();
     let one = file.is_none() || paths.len() == 1;
     ensure!(one, Usage("--predictions: of one shard at a time".into()));
+    let apart = file != Some(Path::new("-"));
+    ensure!(apart, Usage("--predictions -: standard output has the scores".into()));
     let mut predictions = file.map(|path| cli::output(Some(path))).transpose()?;
     let mut out = cli::text_output(None)?;
     for path in &paths {

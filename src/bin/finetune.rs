@@ -11,7 +11,7 @@ use tapt::metrics::Metric;
 use tapt::native::Compute;
 use tapt::peft::MethodArgs;
 use tapt::shard::Shard;
-use tapt::train::{Classification, Course, Run, TrainArgs, Watch, about};
+use tapt::train::{Classification, Course, Run, TrainArgs, Watch, about, steps_of};
 
 /// Fine-tune an encoder to classify.
 ///
@@ -50,11 +50,11 @@ struct Args {
     steps: Option<u64>,
 
     /// With --eval: the score to be best at
-    #[arg(long, value_enum, default_value_t = Metric::Accuracy)]
+    #[arg(long, value_enum, default_value_t = Metric::Accuracy, requires = "eval")]
     metric: Metric,
 
     /// With --eval: stop after so many evaluations without a better score; 0 never does
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, requires = "eval")]
     patience: u64,
 
     #[command(flatten)]
@@ -75,6 +75,11 @@ fn main() -> ExitCode {
     cli::main(run)
 }
 
+fn listed(flag: &str, paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    format!("{flag} {}", paths.join(" "))
+}
+
 fn run(args: Args) -> Result<()> {
     args.talk.apply();
     cli::on_stop()?;
@@ -84,10 +89,14 @@ fn run(args: Args) -> Result<()> {
     let sizes = checkpoint.architecture.sizes();
     let train = Shard::open(&args.train)?;
     let eval = if args.eval.is_empty() { None } else { Some(Shard::open(&args.eval)?) };
-    for (shard, flag) in [(Some(&train), "--train"), (eval.as_ref(), "--eval")] {
-        shard.map_or(Ok(()), |shard| fits(shard, &args.model, &sizes)).context(flag)?;
+    fits(&train, &args.model, &sizes).with_context(|| listed("--train", &args.train))?;
+    if let Some(eval) = &eval {
+        fits(eval, &args.model, &sizes).with_context(|| listed("--eval", &args.eval))?;
     }
     let labels = train.labels();
+    if let [only] = labels.names() {
+        cli::warn(format_args!("{only:?} is the only class: there is nothing to learn"));
+    }
     let base = checkpoint.digest()?;
     let config = class_config(&checkpoint.config, &*checkpoint.architecture, labels.names());
     let plan = args.method.plan()?;
@@ -102,7 +111,7 @@ fn run(args: Args) -> Result<()> {
     let mut task =
         Classification::new(&model.model, shards, labels, &args.run.batch, (seed, device))?;
     let steps_per_epoch = task.feed.steps_per_epoch();
-    let total = args.steps.unwrap_or(args.epochs * steps_per_epoch);
+    let total = args.steps.map_or_else(|| steps_of(args.epochs, steps_per_epoch), Ok)?;
     let metric = eval.as_ref().map(|_| args.metric.key());
     args.run.schedule.over(total)?;
     let course = Course { total, steps_per_epoch, metric, patience: args.patience };

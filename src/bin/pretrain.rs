@@ -38,7 +38,7 @@ struct Args {
     from_scratch: Option<PathBuf>,
 
     /// With --from-scratch: the directory of the tokenizer the shards were written with
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", requires = "from_scratch")]
     tokenizer: Option<PathBuf>,
 
     /// Start the MLM head at random if the model has none
@@ -82,10 +82,10 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<()> {
     args.talk.apply();
-    cli::on_stop()?;
     let device = args.compute.open()?;
     let seed = args.run.seed;
     let rows = Epochs::open(&args.shards, &args.masking, seed)?;
+    cli::on_stop()?;
     let (checkpoint, from) = open(&args, &rows)?;
     let sizes = checkpoint.architecture.sizes();
     fits(rows.shard(), from, &sizes).context("the shards to train on")?;

@@ -154,6 +154,9 @@ impl Checkpoint {
         device: Device,
     ) -> Result<Loaded<SequenceClassifier>> {
         let names = self.architecture.class_names();
+        if head == Head::Given {
+            self.check_problem(classes)?;
+        }
         let old =
             |name: &str| name.starts_with("classifier.") || name.starts_with("pre_classifier.");
         let (left, kept) =
@@ -167,6 +170,19 @@ impl Checkpoint {
         audit(&loaded.parameters, head, &[names.dense, names.output])
             .context("it has no classifier: is it a fine-tuned model?")?;
         Ok(loaded)
+    }
+
+    /// Fails unless its classes exclude each other: other models answer other questions than which class it is.
+    fn check_problem(&self, classes: usize) -> Result<()> {
+        let own = self.adapter.as_ref().and_then(|adapter| adapter.config.as_ref());
+        // As transformers decides where nothing is said.
+        let unsaid = if classes == 1 { "regression" } else { "single_label_classification" };
+        let problem = own.unwrap_or(&self.config)["problem_type"].as_str().unwrap_or(unsaid);
+        ensure!(
+            problem == "single_label_classification",
+            "it was trained for {problem}; single_label_classification is what is read so far"
+        );
+        Ok(())
     }
 
     /// The encoder alone, for its hidden states.

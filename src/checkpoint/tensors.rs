@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -150,9 +149,9 @@ fn nested(tensor: &Tensor) -> Result<Value> {
 fn write(path: &Path, bytes: Vec<(String, Bytes)>, about: (&str, String)) -> Result<()> {
     let about = HashMap::from([(about.0.to_owned(), about.1)]);
     let beside = path.with_extension("partial");
+    // The crate would make a private file; one that is there keeps the rights the umask gives.
+    File::create(&beside).with_context(|| beside.display().to_string())?;
     safetensors::serialize_to_file(bytes, Some(about), &beside)
         .with_context(|| beside.display().to_string())?;
-    // The crate writes private files; a checkpoint is for colleagues too.
-    std::fs::set_permissions(&beside, PermissionsExt::from_mode(0o644))?;
     std::fs::rename(&beside, path).with_context(|| path.display().to_string())
 }

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use tch::Tensor;
 
 use super::block::{Block, BlockConfig, BlockNames};
-use super::{Architecture, Check, ClassNames, Encoder, MlmNames, Sizes};
+use super::{Architecture, ClassNames, Encoder, MlmNames, Sizes};
 use crate::nn::{Activation, Batch, Dropout, Embedding, LayerNorm, Scope};
 
 /// The keys of `config.json` that shape a BERT or a RoBERTa; defaults are transformers'.
@@ -81,12 +81,6 @@ impl Config {
     }
 }
 
-impl Check for Config {
-    fn sizes_and_heads(&self) -> (Sizes, i64) {
-        (self.sizes(), self.num_attention_heads)
-    }
-}
-
 impl Architecture for Config {
     fn prefix(&self) -> &'static str {
         "bert"
@@ -100,6 +94,7 @@ impl Architecture for Config {
         Sizes {
             hidden: self.hidden_size,
             layers: self.num_hidden_layers,
+            heads: self.num_attention_heads,
             vocab: self.vocab_size,
             max_length: self.max_position_embeddings,
             eps: self.layer_norm_eps,

@@ -1,10 +1,10 @@
 //! DistilBERT (Sanh et al. 2019): BERT's layers under other names, no segments, no pooler.
 
 use serde::Deserialize;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::block::{Block, BlockConfig, BlockNames};
-use super::{Architecture, Check, ClassNames, Encoder, MlmNames, Sizes};
+use super::{Architecture, ClassNames, Encoder, MlmNames, Sizes};
 use crate::nn::{Activation, Batch, Dropout, Embedding, LayerNorm, Scope};
 
 /// transformers has this one fixed.
@@ -75,12 +75,6 @@ impl Config {
     }
 }
 
-impl Check for Config {
-    fn sizes_and_heads(&self) -> (Sizes, i64) {
-        (self.sizes(), self.n_heads)
-    }
-}
-
 impl Architecture for Config {
     fn prefix(&self) -> &'static str {
         "distilbert"
@@ -94,6 +88,7 @@ impl Architecture for Config {
         Sizes {
             hidden: self.dim,
             layers: self.n_layers,
+            heads: self.n_heads,
             vocab: self.vocab_size,
             max_length: self.max_position_embeddings,
             eps: EPS,
@@ -156,8 +151,7 @@ struct DistilBert {
 
 impl Encoder for DistilBert {
     fn embed(&self, batch: &Batch, train: bool) -> Tensor {
-        let sum = self.words.forward(&batch.ids)
-            + self.positions.forward(&batch.positions.to_kind(Kind::Int64));
+        let sum = self.words.forward(&batch.ids) + self.positions.forward(&batch.positions);
         self.dropout.forward(self.norm.forward(&sum), train)
     }
 

@@ -43,9 +43,8 @@ impl MaskedLm {
         let (names, sizes) = (architecture.mlm_names(), architecture.sizes());
         let encoder = architecture.encoder(&root.at(architecture.prefix()));
         let untied = untied(&root.at(names.decoder), encoder.word_embeddings(), &sizes);
-        if names.bias != names.decoder {
-            root.at(names.decoder).discard("bias");
-        }
+        // transformers writes the one bias under both names.
+        root.at(names.decoder).alias("bias", &root.at(names.bias));
         let head = |name: &str| given_or_trained(root.at(name));
         let norm = LayerNorm::new(&head(names.norm), sizes.hidden, sizes.eps);
         Self {

@@ -70,6 +70,7 @@ pub trait Architecture: Debug {
 pub struct Sizes {
     pub hidden: i64,
     pub layers: i64,
+    pub heads: i64,
     pub vocab: i64,
     /// Longest sequence, special tokens included.
     pub max_length: i64,
@@ -92,17 +93,14 @@ pub fn architecture(config: &Value) -> Result<Box<dyn Architecture>> {
     })
 }
 
-/// A config whose numbers can be built from.
-trait Check {
-    fn sizes_and_heads(&self) -> (Sizes, i64);
-}
-
-fn parse<C: DeserializeOwned + Check>(config: &Value) -> Result<C> {
+/// Fails on numbers no model can be built from.
+fn parse<C: DeserializeOwned + Architecture>(config: &Value) -> Result<C> {
     let parsed: C = serde_json::from_value(config.clone())?;
-    let (sizes, heads) = parsed.sizes_and_heads();
-    let positive = sizes.hidden > 0 && sizes.layers >= 0 && sizes.vocab > 0 && heads > 0;
-    if !positive || sizes.max_length <= 0 || sizes.hidden % heads != 0 {
-        bail!("its sizes cannot be built: {sizes:?} with {heads} attention heads");
+    let sizes = parsed.sizes();
+    let Sizes { hidden, layers, heads, vocab, max_length, .. } = sizes;
+    let positive = hidden > 0 && layers >= 0 && heads > 0 && vocab > 0 && max_length > 0;
+    if !positive || hidden % heads != 0 {
+        bail!("its sizes cannot be built: {sizes:?}");
     }
     let inner = ["intermediate_size", "hidden_dim"].map(|key| config[key].as_i64());
     if inner.iter().flatten().any(|&size| size <= 0) {

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::bert::{self, BLOCK, Embeddings};
 use super::block::Block;
-use super::{Architecture, Check, ClassNames, Encoder, MlmNames, Sizes};
+use super::{Architecture, ClassNames, Encoder, MlmNames, Sizes};
 use crate::nn::{Activation, Batch, Scope};
 
 #[derive(Debug, Clone, Deserialize)]
@@ -15,12 +15,6 @@ pub struct Config(bert::Config);
 impl Config {
     fn pad(&self) -> i64 {
         self.0.pad_token_id.unwrap_or(1)
-    }
-}
-
-impl Check for Config {
-    fn sizes_and_heads(&self) -> (Sizes, i64) {
-        (self.sizes(), self.0.num_attention_heads)
     }
 }
 

@@ -136,6 +136,19 @@ impl Parameters {
         &self.faults
     }
 
+    fn alias(&mut self, from: &str, to: &str) {
+        if from == to {
+            return;
+        }
+        let Some(tensor) = self.given.remove(from) else { return };
+        let same = |own: &Tensor| own.size() == tensor.size() && own.equal(&tensor);
+        match self.given.get(to) {
+            Some(own) if same(own) => {}
+            Some(_) => self.faults.push(format!("tensors {from} and {to} must be the same")),
+            None => drop(self.given.insert(to.to_owned(), tensor)),
+        }
+    }
+
     fn create(&mut self, name: &str, shape: &[i64], init: Init, plan: Plan) -> Tensor {
         if !self.names.insert(name.to_owned()) {
             self.faults.push(format!("parameter {name} is built twice"));
@@ -220,6 +233,13 @@ impl<'a> Scope<'a> {
         self.store.borrow().given.get(&self.full(name)).map(Tensor::shallow_clone)
     }
 
+    /// Says that `name` here is another name of the same tensor `at` another place. Given under both names, the
+    /// two must be equal.
+    pub fn alias(&self, name: &str, at: &Scope) {
+        let (from, to) = (self.full(name), at.full(name));
+        self.store.borrow_mut().alias(&from, &to);
+    }
+
     /// Takes a tensor the checkpoint gives and no layer needs.
     pub fn discard(&self, name: &str) {
         self.store.borrow_mut().given.remove(&self.full(name));
@@ -243,5 +263,30 @@ impl<'a> Scope<'a> {
             (_, true) => self.path.clone(),
             _ => format!("{}.{name}", self.path),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A place with `other` given under another name of `bias`.
+    fn faults(bias: Option<f32>, other: f32) -> (Option<f32>, usize) {
+        let mut given = BTreeMap::from([("decoder.bias".to_owned(), Tensor::from(other))]);
+        given.extend(bias.map(|bias| ("head.bias".to_owned(), Tensor::from(bias))));
+        let store = RefCell::new(Parameters::new(Device::Cpu, given, 0));
+        let root = Scope::root(&store, &Everything);
+        root.at("decoder").alias("bias", &root.at("head"));
+        let own = root.at("head").peek("bias").map(|bias| bias.double_value(&[]) as f32);
+        let store = store.into_inner();
+        assert!(!store.given.contains_key("decoder.bias"));
+        (own, store.faults().len())
+    }
+
+    #[test]
+    fn two_names_of_one_tensor() {
+        assert_eq!(faults(None, 2.0), (Some(2.0), 0));
+        assert_eq!(faults(Some(2.0), 2.0), (Some(2.0), 0));
+        assert_eq!(faults(Some(1.0), 2.0), (Some(1.0), 1));
     }
 }

@@ -110,6 +110,11 @@ impl AdamW {
             .collect()
     }
 
+    /// Counts a step that had no gradient.
+    pub fn skip(&mut self) {
+        self.steps += 1;
+    }
+
     /// Fails if a weight is no longer a number.
     pub fn check(&self) -> Result<()> {
         let broken = |slot: &&Slot| !slot.tensor.isfinite().all().int64_value(&[]).eq(&1);

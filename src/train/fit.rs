@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -91,6 +91,7 @@ pub struct Best {
 struct Window {
     loss: Option<Tensor>,
     norm: Option<Tensor>,
+    /// Steps that had something to predict.
     steps: u64,
     lr: f64,
 }
@@ -112,11 +113,6 @@ pub fn fit(
             // What cannot be read any more must not cost what was learnt.
             Err(error) => return save(run, &position, optimizer, best.as_ref()).and(Err(error)),
         };
-        ensure!(
-            step.weight > 0,
-            "step {}: there is nothing to predict; raise --prob",
-            position.step + 1
-        );
         let lr = run.schedule.at(position.step);
         train(task, optimizer, &step, step_seed(run.seed, position.step), lr, &mut window);
         position.step += 1;
@@ -161,6 +157,9 @@ fn resume(optimizer: &mut AdamW, run: &mut Fit, watch: &Watch) -> Result<(Positi
             // It stays until the first save of this run: a mistyped flag must not cost it.
             (watch.note)("starts afresh: the state found is of other settings or inputs".into());
         }
+        Found::Damaged(cause) => {
+            (watch.note)(format!("starts afresh, the state found is damaged: {cause}"));
+        }
         Found::Here(position, tensors) => {
             optimizer.restore(position.step, &tensors)?;
             (watch.note)(format!("resumes after step {} of {}", position.step, run.total));
@@ -191,6 +190,11 @@ fn train(
     lr: f64,
     window: &mut Window,
 ) {
+    window.lr = lr;
+    if step.weight == 0 {
+        // Short texts: no token of any of them was chosen.
+        return optimizer.skip();
+    }
     tch::manual_seed(seed);
     for micro in step.micros.iter().filter(|micro| micro.targets.numel() > 0) {
         let loss = task.loss(micro) / step.weight as f64;
@@ -199,7 +203,6 @@ fn train(
     }
     window.norm = Some(optimizer.step(lr));
     window.steps += 1;
-    window.lr = lr;
 }
 
 impl Window {
@@ -215,15 +218,15 @@ impl Window {
         });
     }
 
-    /// Mean loss of the steps since the last line; here the device is waited for.
-    fn mean(&self) -> f64 {
-        let sum = self.loss.as_ref().map_or(0.0, |loss| loss.double_value(&[]));
-        sum / self.steps.max(1) as f64
+    /// Mean loss of the steps since the last line, if any had something to predict; here the device is waited for.
+    fn mean(&self) -> Option<f64> {
+        let sum = self.loss.as_ref()?.double_value(&[]);
+        Some(sum / self.steps as f64)
     }
 
     /// Fails if the loss is not a number: what is saved must be good to go on from.
     fn check(&self, step: u64) -> Result<()> {
-        if !self.mean().is_finite() {
+        if self.mean().is_some_and(|loss| !loss.is_finite()) {
             bail!(
                 "the loss is not a number after step {step}; a lower --lr or more --warmup may help"
             );
@@ -246,7 +249,9 @@ impl Window {
             "event": "step", "step": at.step, "loss": loss, "lr": self.lr, "grad_norm": norm,
             "tokens": tokens, "seconds": seconds, "tokens_per_s": rate,
         }))?;
-        (watch.progress)(at.step, loss, rate);
+        if let Some(loss) = loss {
+            (watch.progress)(at.step, loss, rate);
+        }
         *self = Self::new();
         Ok(())
     }
@@ -263,7 +268,8 @@ fn evaluate(
     let Some(scores) = no_grad(|| task.evaluate())? else { return Ok(()) };
     run.log.write(&json!({"event": "eval", "step": position.step, "scores": scores}))?;
     let Some((metric, more)) = run.metric else { return Ok(()) };
-    let Some(score) = scores[metric].as_f64() else { bail!("--metric {metric}: no such score") };
+    let score = scores[metric].as_f64();
+    let score = score.with_context(|| format!("the {metric} of the evaluation is not a number"))?;
     let better =
         best.as_ref().is_none_or(|best| if more { score > best.score } else { score < best.score });
     position.worse = if better { 0 } else { position.worse + 1 };

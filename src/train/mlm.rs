@@ -34,6 +34,8 @@ impl Epochs {
         let mut rest: Box<dyn Iterator<Item = Result<Segment>>> =
             Box::new(parts?.into_iter().flatten());
         let first = rest.next().context("no shard given")??;
+        let prob = first.masked_by().map_or(masking.prob, |by| by.masking.prob);
+        ensure!(prob > 0.0, Usage("--prob 0 masks nothing: there is nothing to train on".into()));
         if let Some(by) = first.masked_by() {
             ensure!(
                 *masking == Masking::default() || *masking == by.masking,
@@ -72,23 +74,26 @@ impl Epochs {
 
     /// Steps of a run: `steps`, or so many epochs. A masked stream says itself how many epochs it has.
     pub fn total(&self, steps: Option<u64>, epochs: Option<u64>, per_epoch: u64) -> Result<u64> {
-        let epochs = match self {
-            Self::Plain { .. } => epochs.unwrap_or(1),
-            Self::Masked { .. } if epochs.is_some() => {
-                bail!(Usage(
-                    "--epochs: a masked stream has its own; give them to mask, or use --steps"
-                        .into()
-                ))
-            }
-            Self::Masked { now, .. } => now.segments()[0].masked_by().map_or(1, |by| by.epochs),
+        let own = match self {
+            Self::Plain { .. } => None,
+            Self::Masked { now, .. } => now.segments()[0].masked_by().map(|by| by.epochs),
         };
-        match steps {
-            None if epochs == 0 => {
-                bail!(Usage("the masked stream has no end: --steps is wanted".into()))
-            }
-            _ => Ok(steps.unwrap_or(per_epoch * epochs)),
+        let usage = |cause: String| Err(Usage(cause).into());
+        match (steps, epochs, own) {
+            (Some(steps), ..) => Ok(steps),
+            (None, Some(epochs), Some(own)) if epochs != own => usage(format!(
+                "--epochs {epochs}: the masked stream has {own}; give them to mask, or use --steps"
+            )),
+            (None, _, Some(0)) => usage("the masked stream has no end: --steps is wanted".into()),
+            (None, epochs, own) => steps_of(own.or(epochs).unwrap_or(1), per_epoch),
         }
     }
+}
+
+/// Steps of so many epochs.
+pub fn steps_of(epochs: u64, per_epoch: u64) -> Result<u64> {
+    let steps = epochs.checked_mul(per_epoch);
+    steps.ok_or_else(|| Usage(format!("--epochs {epochs}: more steps than can be counted")).into())
 }
 
 /// The segments of one epoch, and the first of the next.
@@ -131,14 +136,13 @@ impl Rows for Epochs {
                     let Some(first) = next.take() else {
                         bail!("the masked stream ended after epoch {epoch}, before the last step");
                     };
-                    let len = now.len();
+                    let before = now.sizes();
                     (*now, *next) = gather(first, rest)?;
-                    ensure!(
-                        now.len() == len,
-                        "epoch {wanted} has {} sequences, not {len}",
-                        now.len()
-                    );
                     *epoch += 1;
+                    ensure!(
+                        now.sizes() == before,
+                        "epoch {epoch} is of other texts than the first"
+                    );
                 }
             }
         }

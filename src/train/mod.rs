@@ -20,7 +20,7 @@ pub use evaluate::{
 };
 pub use fit::{Best, Fit, FitArgs, Outcome, Task, Watch, fit};
 pub use log::Log;
-pub use mlm::{Epochs, Mlm};
+pub use mlm::{Epochs, Mlm, steps_of};
 pub use run::{Course, Run, TrainArgs, about};
 pub use schedule::{Schedule, ScheduleArgs, Shape};
 pub use state::State;

@@ -38,6 +38,8 @@ pub enum Found {
     Nothing,
     /// A state of other settings or inputs: the run starts afresh.
     Foreign,
+    /// What is there is no state any more, and why.
+    Damaged(String),
     Here(Box<Position>, BTreeMap<String, Tensor>),
 }
 
@@ -56,14 +58,21 @@ impl State {
         if !self.file().exists() {
             return Ok(Found::Nothing);
         }
-        let named = || self.file().display().to_string();
-        let (tensors, about) = read_tensors(&self.file())?;
-        let about = about.get("state").with_context(|| format!("{}: no state in it", named()))?;
-        let position: Position = serde_json::from_str(about).with_context(named)?;
-        match position.identity == self.identity {
-            true => Ok(Found::Here(Box::new(position), tensors)),
-            false => Ok(Found::Foreign),
+        match self.read() {
+            Ok((position, _)) if position.identity != self.identity => Ok(Found::Foreign),
+            Ok((position, tensors)) => Ok(Found::Here(Box::new(position), tensors)),
+            Err(error) => {
+                let aside = self.dir.join("damaged.safetensors");
+                fs::rename(self.file(), &aside).with_context(|| aside.display().to_string())?;
+                Ok(Found::Damaged(format!("{error:#}; it is kept as {}", aside.display())))
+            }
         }
+    }
+
+    fn read(&self) -> Result<(Position, BTreeMap<String, Tensor>)> {
+        let (tensors, about) = read_tensors(&self.file())?;
+        let about = about.get("state").context("it does not say how far the run was")?;
+        Ok((serde_json::from_str(about)?, tensors))
     }
 
     pub fn save(&self, position: &Position, optimizer: &AdamW, best: Option<&Best>) -> Result<()> {

@@ -142,6 +142,11 @@ impl Shard {
         (0..self.len()).map(|i| self.view(i).tokens.len()).max().unwrap_or(0)
     }
 
+    /// Sequences, tokens, and tokens of the longest sequence: the same in every epoch of a masked stream.
+    pub fn sizes(&self) -> [usize; 3] {
+        [self.len(), self.tokens(), self.longest()]
+    }
+
     /// Number of tokens.
     pub fn tokens(&self) -> usize {
         self.segments.iter().map(|segment| segment.tokens().len()).sum()
