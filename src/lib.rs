@@ -13,5 +13,7 @@ pub mod native;
 pub mod nn;
 /// One file a method of fine-tuning.
 pub mod peft;
+/// What the two trainers share as programs.
+pub mod program;
 /// The loop, the optimizer, the schedule, batches, state and log.
 pub mod train;

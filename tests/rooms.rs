@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may name of the others.
-const IMPORTS: [(&str, &[&str]); 15] = [
+const IMPORTS: [(&str, &[&str]); 16] = [
     ("cli", &["flags"]),
     ("flags", &[]),
     ("random", &[]),
@@ -22,6 +22,7 @@ const IMPORTS: [(&str, &[&str]); 15] = [
     ("peft", &["flags", "nn"]),
     ("checkpoint", &["model", "nn", "peft", "shard", "text"]),
     ("train", &["checkpoint", "flags", "metrics", "model", "nn", "random", "shard", "text"]),
+    ("program", &["cli", "nn", "train"]),
     ("lib", &[]),
 ];
 

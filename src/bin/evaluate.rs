@@ -58,10 +58,8 @@ fn run(args: Args) -> Result<()> {
     let (model, paths) = cli::model_first(args.model, args.paths)?;
     ensure!(!paths.is_empty(), Usage("no shard to score on".into()));
     let file = args.predictions.as_deref();
-    let one = file.is_none() || paths.len() == 1;
-    ensure!(one, Usage("--predictions: of one shard at a time".into()));
-    let apart = file != Some(Path::new("-"));
-    ensure!(apart, Usage("--predictions -: standard output has the scores".into()));
+    let fine = file.is_none_or(|file| paths.len() == 1 && file != Path::new("-"));
+    ensure!(fine, Usage("--predictions: a file, for one shard at a time".into()));
     let mut predictions = file.map(|path| cli::output(Some(path))).transpose()?;
     let mut out = cli::text_output(None)?;
     for path in &paths {

@@ -6,12 +6,13 @@ use clap::Parser;
 use serde::Serialize;
 use serde_json::json;
 use tapt::checkpoint::{Checkpoint, Head, class_config, fits, save_adapter, save_model};
-use tapt::cli::{self, Progress, Stopped, Talk};
+use tapt::cli::{self, Talk};
 use tapt::metrics::Metric;
 use tapt::native::Compute;
 use tapt::peft::MethodArgs;
+use tapt::program;
 use tapt::shard::Shard;
-use tapt::train::{Classification, Course, Run, TrainArgs, Watch, about, steps_of};
+use tapt::train::{Classification, Course, Run, TrainArgs, about, steps_of};
 
 /// Fine-tune an encoder to classify.
 ///
@@ -117,19 +118,12 @@ fn run(args: Args) -> Result<()> {
     let course = Course { total, steps_per_epoch, metric, patience: args.patience };
     let about = about("finetune", &cli::command_line(), device, &model.parameters, total);
     let mut run = Run::open((&args.output, Some(&args.model)), about, &json!(args), &inputs)?;
-    let mut bar = Progress::new("finetune", total);
-    let mut watch = Watch {
-        stop: &cli::stop_requested,
-        progress: &mut |step, loss, rate| bar.training(step, loss, rate),
-        note: &|message| cli::warn(message),
-    };
-    let done = run.train(&mut task, &model.parameters, &args.run, &course, &mut watch)?;
-    bar.finish();
-    let done = done.ok_or(Stopped)?;
-    let (out, weights) = (&args.output, &model.parameters);
+    let parameters = &model.parameters;
+    let done = program::train("finetune", &mut run, &mut task, parameters, &args.run, &course)?;
+    let out = &args.output;
     match args.method.is_adapter() {
-        true => save_adapter(out, &args.model, &args.method.lora, &config, weights)?,
-        false => save_model(out, &config, &args.model, weights)?,
+        true => save_adapter(out, &args.model, &args.method.lora, &config, parameters)?,
+        false => save_model(out, &config, &args.model, parameters)?,
     }
     run.finish(&done)
 }

@@ -6,12 +6,13 @@ use clap::Parser;
 use serde::Serialize;
 use serde_json::json;
 use tapt::checkpoint::{Checkpoint, Head, Loaded, fits, mlm_config, save_model, untied_config};
-use tapt::cli::{self, Progress, Stopped, Talk};
+use tapt::cli::{self, Talk};
 use tapt::model::MaskedLm;
 use tapt::native::Compute;
 use tapt::peft::Full;
+use tapt::program;
 use tapt::shard::{Masking, Shard};
-use tapt::train::{Course, Epochs, Mlm, Run, TrainArgs, Watch, about};
+use tapt::train::{Course, Epochs, Mlm, Run, TrainArgs, about};
 use tch::Device;
 
 /// Go on training a masked language model on text of a domain (DAPT) or of a task (TAPT).
@@ -111,17 +112,10 @@ fn run(args: Args) -> Result<()> {
     let mut about = about("pretrain", &cli::command_line(), device, &model.parameters, total);
     about["masking"] = json!(task.feed.rows.masking());
     let mut run = Run::open((&args.output, args.model.as_deref()), about, &json!(args), &inputs)?;
-    let mut bar = Progress::new("pretrain", total);
-    let mut watch = Watch {
-        stop: &cli::stop_requested,
-        progress: &mut |step, loss, rate| bar.training(step, loss, rate),
-        note: &|message| cli::warn(message),
-    };
-    let done = run.train(&mut task, &model.parameters, &args.run, &course, &mut watch)?;
-    bar.finish();
-    let done = done.ok_or(Stopped)?;
+    let parameters = &model.parameters;
+    let done = program::train("pretrain", &mut run, &mut task, parameters, &args.run, &course)?;
     let config = if model.model.is_tied() { config } else { untied_config(config) };
-    save_model(&args.output, &config, from, &model.parameters)?;
+    save_model(&args.output, &config, from, parameters)?;
     run.finish(&done)
 }
 
