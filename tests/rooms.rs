@@ -66,7 +66,8 @@ fn imports_go_one_way() {
             .unwrap_or_else(|| panic!("no room {room}"));
         for name in imports(&text) {
             let known = IMPORTS.iter().any(|(room, _)| *room == name);
-            let fine = name == room || allowed.contains(&name.as_str());
+            // Every room may fail with a cure.
+            let fine = name == room || name == "flags" || allowed.contains(&name.as_str());
             assert!(!known || fine, "{}: {room} must not import {name}", path.display());
         }
     }

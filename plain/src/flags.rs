@@ -1,26 +1,53 @@
-//! Kinds of numbers that flags take, with their errors.
+//! What flags take, and the error they and all else fail with where it knows a cure.
+
+/// What went wrong and, where one is known, its cure: `cli` prints the first after the program's name, the second as
+/// `hint: …`, and ends with the status.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}")]
+pub struct Failure {
+    pub cause: String,
+    pub hint: Option<String>,
+    /// 1, or 2 where the command line cannot be meant.
+    pub status: u8,
+}
+
+impl Failure {
+    /// The same with a cure.
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+/// An error with a cure, for work that failed: exit status 1. `bail!` and `ensure!` take it as it is.
+pub fn fault(cause: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+    Failure { cause: cause.into(), hint: Some(hint.into()), status: 1 }.into()
+}
 
 /// Flags that cannot be meant together, or with this model or data: exit status 2.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Usage(pub String);
+#[allow(non_snake_case, reason = "it is thrown by name, as a type would be")]
+pub fn Usage(cause: String) -> Failure {
+    Failure { cause, hint: None, status: 2 }
+}
 
 /// A number in 0 to 1.
 pub fn share(text: &str) -> Result<f64, String> {
-    let value = number(text)?;
-    if (0.0..=1.0).contains(&value) { Ok(value) } else { Err("it must lie in 0 to 1".into()) }
+    number(text, |value| (0.0..=1.0).contains(&value), "it must lie in 0 to 1")
+}
+
+/// A share that leaves something over: above 0, below `most`.
+pub fn part(text: &str, most: f64) -> Result<f64, String> {
+    let wanted = format!("a share lies between 0 and {most}");
+    number(text, |value| value > 0.0 && value < most, &wanted)
 }
 
 /// A number from 0 up, below 1.
 pub fn below_one(text: &str) -> Result<f64, String> {
-    let value = number(text)?;
-    if (0.0..1.0).contains(&value) { Ok(value) } else { Err("it must lie in 0 to below 1".into()) }
+    number(text, |value| (0.0..1.0).contains(&value), "it must lie in 0 to below 1")
 }
 
 /// A finite number, 0 or above.
 pub fn not_negative(text: &str) -> Result<f64, String> {
-    let value = number(text)?;
-    if value >= 0.0 && value.is_finite() { Ok(value) } else { Err("it must be 0 or above".into()) }
+    number(text, |value| value >= 0.0 && value.is_finite(), "it must be 0 or above")
 }
 
 /// A count, 1 or above.
@@ -36,6 +63,7 @@ pub fn threads(text: &str) -> Result<usize, String> {
     count(text).map(|threads| threads as usize)
 }
 
-fn number(text: &str) -> Result<f64, String> {
-    text.parse().map_err(|_| "a number is wanted".to_owned())
+fn number(text: &str, holds: impl Fn(f64) -> bool, wanted: &str) -> Result<f64, String> {
+    let value = text.parse().map_err(|_| "a number is wanted".to_owned())?;
+    if holds(value) { Ok(value) } else { Err(wanted.to_owned()) }
 }

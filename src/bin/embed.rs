@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use tapt::checkpoint::{Checkpoint, fits, tokenizer, write_vector_lines, write_vectors};
 use tapt::cli::{self, Progress, Talk};
-use tapt::data::{Line, text_lines};
+use tapt::data::{Line, name_of, text_lines};
 use tapt::flags::Usage;
 use tapt::model::{Encoder, Layers, Pool};
 use tapt::native::Compute;
@@ -79,7 +79,7 @@ fn run(args: Args) -> Result<()> {
     ensure!(one, Usage("one input is wanted; shards join with cat".into()));
     let input = inputs.first().map_or(Path::new("-"), PathBuf::as_path);
     let checkpoint = Checkpoint::open(&model, args.base.as_deref())?;
-    let texts = open(input, &checkpoint).with_context(|| input.display().to_string())?;
+    let texts = open(input, &checkpoint)?;
     args.layer.check(checkpoint.architecture.sizes().layers)?;
     let encoder = checkpoint.encoder(device).with_context(|| model.display().to_string())?;
     let vectors = embed(&*encoder.model, &texts, &args, device)?;
@@ -98,9 +98,12 @@ fn run(args: Args) -> Result<()> {
 }
 
 fn open(input: &Path, checkpoint: &Checkpoint) -> Result<Texts> {
-    match shard_or_text(input)? {
-        Input::Shard(segments) => from_shard(&Shard::read([segments])?, checkpoint),
-        Input::Text(reader) => from_text(reader, checkpoint),
+    let named = || name_of(input);
+    match shard_or_text(input).with_context(named)? {
+        Input::Shard(segments) => {
+            from_shard(&Shard::read([segments])?, checkpoint).with_context(named)
+        }
+        Input::Text(reader) => from_text(&named(), reader, checkpoint),
     }
 }
 
@@ -111,8 +114,8 @@ fn from_shard(shard: &Shard, checkpoint: &Checkpoint) -> Result<Texts> {
     Ok(Texts { ids, rows: (0..shard.len()).map(|i| shard.view(i).row).collect() })
 }
 
-fn from_text(reader: impl BufRead, checkpoint: &Checkpoint) -> Result<Texts> {
-    let lines: Vec<Line> = text_lines("texts", reader).collect::<Result<_>>()?;
+fn from_text(name: &str, reader: impl BufRead, checkpoint: &Checkpoint) -> Result<Texts> {
+    let lines: Vec<Line> = text_lines(name, reader).collect::<Result<_>>()?;
     let tokenizer = tokenizer(checkpoint)?;
     let texts: Vec<_> = lines.iter().map(|l| (l.text.as_str(), l.pair.as_deref())).collect();
     let ids: Vec<Ids> = tokenizer.encode_batch(&texts)?.into_iter().map(ids).collect();

@@ -2,18 +2,19 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use plain::cli::{self, Talk};
-use plain::shard::{MaskedBy, Masking, Segment, agree, segments, write_masked};
+use plain::shard::{MaskedBy, Masker, Masking, Segment, agree, segments, write_masked};
 
 /// Choose tokens to predict, and hide them.
 ///
-/// Reads token shards and writes them masked, once per epoch, each epoch masked anew. What is masked depends on
-/// --seed, the epoch and the number of the sequence alone: the same call gives the same bytes, on any machine.
+/// Reads token shards and writes them masked, once per epoch, each epoch masked
+/// anew. What is masked depends on --seed, the epoch and the number of the
+/// sequence alone: the same call gives the same bytes, on any machine.
 ///
-///   prep ag_news --tokenizer roberta | mask --prob 0.15 > shard.bin
-///   mask --epochs 20 --seed 1 train.tok | pretrain --model roberta -o enc/tapt
+///   prep sample --tokenizer runs/base | mask --prob 0.15 > shard.bin
+///   mask --epochs 20 --seed 1 train.tok | pretrain --model runs/base -o runs/tapt
 #[derive(Parser)]
 #[command(version, args_override_self = true, verbatim_doc_comment)]
 struct Args {
@@ -66,14 +67,13 @@ fn first_epoch(args: &Args, out: &mut impl Write) -> Result<Vec<Segment>> {
     let again = args.epochs != 1;
     let (mut kept, mut count): (Vec<Segment>, u64) = (Vec::new(), 0);
     for path in &args.shards {
-        for segment in segments(path)? {
-            let segment = segment?;
-            let named = || path.display().to_string();
-            if segment.masked_by().is_some() {
-                return Err(anyhow!("it is masked already").context(named()));
-            }
+        let mut part = segments(path)?;
+        while let Some(segment) = part.next().transpose()? {
+            let named = || part.name().to_owned();
+            ensure!(segment.masked_by().is_none(), "{}: it is masked already", part.name());
             agree(kept.first().unwrap_or(&segment), &segment).with_context(named)?;
-            write_masked(out, &segment, &masked_by(args, 0), count).with_context(named)?;
+            let masker = masker(args, 0, &segment).with_context(named)?;
+            write_masked(out, &segment, &masker, count)?;
             count += segment.len() as u64;
             match kept.first() {
                 Some(_) if !again => {}
@@ -92,12 +92,14 @@ fn write_epoch<'a>(
 ) -> Result<()> {
     let mut count = 0;
     for segment in segments {
-        write_masked(out, segment, &masked_by(args, epoch), count)?;
+        write_masked(out, segment, &masker(args, epoch, segment)?, count)?;
         count += segment.len() as u64;
     }
     Ok(())
 }
 
-fn masked_by(args: &Args, epoch: u64) -> MaskedBy {
-    MaskedBy { masking: args.masking.clone(), seed: args.seed, epoch, epochs: args.epochs }
+fn masker(args: &Args, epoch: u64, segment: &Segment) -> Result<Masker> {
+    let masking = args.masking.clone();
+    let by = MaskedBy { masking, seed: args.seed, epoch, epochs: args.epochs };
+    Masker::new(&by, segment.header())
 }

@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 
 /// Look into a file.
 ///
-/// Writes JSON lines: for each segment of a token shard what it says of itself, then its first sequences, decoded
-/// where a tokenizer is given; for a checkpoint, an adapter or vectors, the tensors.
+/// Writes JSON lines: for each segment of a token shard what it says of itself,
+/// then its first sequences, decoded where a tokenizer is given; for a
+/// checkpoint, an adapter or vectors, the tensors.
 ///
 ///   prep sample --tokenizer tok | mask | peek -n 3 --tokenizer tok
-///   peek enc/tapt
+///   peek runs/tapt
 #[derive(Parser)]
 #[command(version, args_override_self = true, verbatim_doc_comment)]
 struct Args {

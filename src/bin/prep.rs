@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
-use plain::cli::{self, Hint, Talk};
-use plain::data::{self, Dataset, Example, Examples, Fault, Input};
+use plain::cli::{self, Talk};
+use plain::data::{self, Dataset, Example, Examples, Input};
 use plain::shard::Writer;
 use plain::text::{self, Count, Encoding, Kind, Tokenizer};
 
@@ -15,14 +15,15 @@ const BATCH: usize = 4096;
 
 /// Turn texts into token shards.
 ///
-/// Reads a data set of the catalog, a file, a directory or standard input (CSV, TSV, JSON lines,
-/// or a document a line; gzipped or not), chooses a split, and writes a token shard. Rows keep the
-/// order of the source; which rows a split has depends on --seed and the other flags alone.
+/// Reads a data set of the catalog, a file, a directory or standard input (CSV,
+/// TSV, JSON lines, or a document a line; gzipped or not), chooses a split, and
+/// writes a token shard. Rows keep the order of the source; which rows a split
+/// has depends on --seed and the other flags alone.
 ///
-///   prep ag_news --tokenizer roberta-base --split test -o test.tok
-///   prep reviews.csv --text title,body --label stars --tokenizer roberta-base | mask > masked.bin
-///   prep ag_news --carve 0.1 --split validation --jsonl | head       the rows of a split
-///   prep imdb --split domain --train-tokenizer 8000 -o tok           a tokenizer of one's own
+///   prep sample --split domain --train-tokenizer 2000 -o tok
+///   prep sample --split test --tokenizer tok -o test.tok
+///   prep reviews.csv --text title,body --label stars --tokenizer tok | mask > a.bin
+///   prep ag_news --data DIR --carve 0.1 --split validation --jsonl | head
 #[derive(Parser)]
 #[command(version, args_override_self = true, verbatim_doc_comment)]
 struct Args {
@@ -33,11 +34,11 @@ struct Args {
     encoding: Encoding,
 
     /// Write the rows as JSON lines, {"text","pair","label","row"}, instead of a shard
-    #[arg(long, conflicts_with_all = ["tokenizer", "train_tokenizer"])]
+    #[arg(long, conflicts_with_all = ["tokenizer", "train_tokenizer", "max_length"])]
     jsonl: bool,
 
     /// Train a tokenizer of N tokens on the texts, into the directory -o, instead of writing a shard
-    #[arg(long, value_name = "N", requires = "output", conflicts_with = "tokenizer")]
+    #[arg(long, value_name = "N", requires = "output", conflicts_with_all = ["tokenizer", "max_length"])]
     train_tokenizer: Option<usize>,
 
     /// What kind of tokenizer to train
@@ -77,7 +78,7 @@ fn run(args: Args) -> Result<()> {
     } else {
         Some(args.encoding.open()?)
     };
-    let data = args.input.open(&dir).map_err(hinted)?;
+    let data = args.input.open(&dir)?;
     data.notes.iter().for_each(cli::note);
     let done = match (tokenizer, args.train_tokenizer, &args.output) {
         (Some(tokenizer), ..) => write_shard(&args, &tokenizer, data)?,
@@ -89,14 +90,6 @@ fn run(args: Args) -> Result<()> {
     };
     cli::note(format_args!("{done}, {:.1} s", start.elapsed().as_secs_f64()));
     Ok(())
-}
-
-/// Gives the cure that an error knows a line of its own.
-fn hinted(error: anyhow::Error) -> anyhow::Error {
-    match error.downcast_ref::<Fault>().map(|fault| fault.cure.clone()) {
-        Some(cure) => error.context(Hint(cure)),
-        None => error,
-    }
 }
 
 fn list(output: Option<&Path>) -> Result<()> {

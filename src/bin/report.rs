@@ -9,8 +9,9 @@ use plain::report::{arms, markdown, scores_below, text};
 
 /// One table of many runs: mean and standard deviation over seeds.
 ///
-/// Reads scores named TASK/ENCODER/METHOD/SEED/score.json, and the log beside each. Percent throughout; seconds are
-/// training time, of the adapted encoder once and of every seed.
+/// Reads scores named TASK/ENCODER/METHOD/SEED/score.json, and the log beside
+/// each. Percent throughout; seconds are training time, of the adapted encoder
+/// once and of every seed.
 ///
 ///   report runs
 #[derive(Parser)]

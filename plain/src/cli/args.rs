@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::flags::Usage;
+use crate::flags::{Usage, fault};
 
 /// The name this program was called by.
 pub fn program_name() -> String {
@@ -15,16 +15,28 @@ pub fn program_name() -> String {
     Path::new(&first).file_stem().map_or("tapt".into(), |name| name.to_string_lossy().into_owned())
 }
 
-/// The arguments, each `@FILE` replaced by the arguments in that file (shell quoting, `#` comments).
+/// Recipes within recipes, at most.
+const DEEPEST: usize = 8;
+
+/// The arguments, each `@FILE` replaced by the arguments in that file (shell quoting, `#` comments), where `@FILE` may
+/// stand again. Every path is relative to the current directory.
 pub fn expand() -> Result<Vec<OsString>> {
-    let mut all = Vec::new();
-    for arg in env::args_os() {
-        match arg.to_str().and_then(|arg| arg.strip_prefix('@')) {
-            Some(file) if !all.is_empty() => all.extend(recipe(Path::new(file))?),
-            _ => all.push(arg),
-        }
-    }
+    let mut args = env::args_os();
+    let mut all: Vec<OsString> = args.next().into_iter().collect();
+    args.try_for_each(|arg| splice(arg, 0, &mut all))?;
     Ok(all)
+}
+
+fn splice(arg: OsString, depth: usize, all: &mut Vec<OsString>) -> Result<()> {
+    let Some(file) = arg.to_str().and_then(|arg| arg.strip_prefix('@')) else {
+        all.push(arg);
+        return Ok(());
+    };
+    if depth == DEEPEST {
+        let cause = format!("@{file}: more than {DEEPEST} recipes within each other");
+        return Err(fault(cause, "does a recipe name itself?"));
+    }
+    recipe(Path::new(file))?.into_iter().try_for_each(|arg| splice(arg, depth + 1, all))
 }
 
 fn recipe(file: &Path) -> Result<Vec<OsString>> {
@@ -43,7 +55,8 @@ pub fn model_first(
     match model {
         Some(model) => Ok((model, paths)),
         None if paths.is_empty() => {
-            bail!(Usage("a model is wanted: a directory of finetune or of Hugging Face".into()))
+            let cure = "name a directory that pretrain or finetune wrote, or one of Hugging Face";
+            bail!(Usage("no model given".into()).hint(cure))
         }
         None => Ok((paths.remove(0), paths)),
     }

@@ -4,10 +4,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Result;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// A file that grows past a limit is the error of its write, not the end of the process.
+pub fn survive_limits() {
+    let _ = flag::register(SIGXFSZ, Arc::default());
+}
 
 /// From here on, INT and TERM set a flag instead of ending the process.
 pub fn on_stop() -> Result<()> {

@@ -11,7 +11,7 @@ pub struct Talk {
     #[arg(short, long, overrides_with = "verbose")]
     quiet: bool,
 
-    /// Say every step
+    /// Say more, where there is more to say: every step of long work
     #[arg(short, long, overrides_with = "quiet")]
     verbose: bool,
 }

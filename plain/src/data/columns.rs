@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::Example;
 use super::read::{Record, Records};
+use crate::flags::fault;
 
 /// Which columns to take, before the first record tells what there is.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +25,8 @@ pub enum Label {
     None,
     /// This one, where the first record has it.
     IfPresent(String),
+    /// The first record lacks it, so no other may have a label there.
+    Absent(String),
     Column(String),
 }
 
@@ -62,7 +65,7 @@ impl Columns {
         }
         self.label = match std::mem::take(&mut self.label) {
             Label::IfPresent(column) if first.contains_key(&column) => Label::Column(column),
-            Label::IfPresent(_) => Label::None,
+            Label::IfPresent(column) => Label::Absent(column),
             known => known,
         };
         Ok(())
@@ -75,7 +78,8 @@ impl Columns {
         let pair = self.pair.as_ref().map(|column| text(record, column)).transpose()?;
         let label = match &self.label {
             Label::Column(column) => self.label(cell(record, column)?)?,
-            _ => None,
+            Label::Absent(column) => self.absent(record, column)?,
+            Label::IfPresent(_) | Label::None => None,
         };
         let group = self.group.as_ref().map(|column| text(record, column)).transpose()?;
         Ok(Row { example: Example { text: texts.join(" "), pair, label, row }, group })
@@ -103,6 +107,18 @@ impl Columns {
         }
     }
 
+    /// No label, and an error where there is one after all.
+    fn absent(&self, record: &Map<String, Value>, column: &str) -> Result<Option<String>> {
+        match record.get(column).map(|value| self.label(value)) {
+            Some(label) if label.as_ref().is_ok_and(Option::is_none) => label,
+            Some(_) => Err(fault(
+                format!("it has a `{column}`, but the first row has none"),
+                "--label none leaves labels out",
+            )),
+            None => Ok(None),
+        }
+    }
+
     fn known(&self) -> String {
         format!("labels are 0 to {}, {}", self.names.len() - 1, self.names.join(", "))
     }
@@ -115,7 +131,9 @@ fn default_text(first: &Map<String, Value>) -> Result<String> {
     let strings = first.iter().filter(|(name, value)| value.is_string() && *name != "label");
     match strings.map(|(name, _)| name).collect::<Vec<_>>()[..] {
         [only] => Ok(only.clone()),
-        _ => bail!("no column `text`; {}; choose with --text", there_are(first)),
+        _ => {
+            Err(fault(format!("no column `text`; {}", there_are(first)), "--text COL chooses one"))
+        }
     }
 }
 
@@ -158,7 +176,20 @@ mod tests {
         let got = first(&open, json!({"label": 3, "text": "a"})).unwrap();
         assert_eq!((got.text.as_str(), got.label.as_deref()), ("a", Some("3")));
         assert_eq!(first(&open, json!({"n": 3, "body": "b", "label": "x"})).unwrap().text, "b");
-        assert!(cause(&open, json!({"a": "b", "c": "d"})).ends_with("--text"));
+        assert!(cause(&open, json!({"a": "b", "c": "d"})).starts_with("f:7: no column `text`; "));
+    }
+
+    #[test]
+    fn the_first_record_decides_whether_there_are_labels() {
+        let later = |label: Value| {
+            let records = [json!({"text": "a"}), json!({"text": "b", "label": label})];
+            let records = records.map(|record| record.as_object().unwrap().clone());
+            let records = Box::new([1, 2].into_iter().zip(records).map(Ok));
+            rows("f".into(), records, Columns::default()).nth(1).unwrap()
+        };
+        let cause = format!("{:#}", later(json!("x")).unwrap_err());
+        assert_eq!(cause, "f:2: it has a `label`, but the first row has none");
+        assert_eq!(later(Value::Null).unwrap().example.label, None);
     }
 
     #[test]

@@ -1,14 +1,15 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
+use super::Example;
 use super::columns::{Columns, Label, Row, Rows, rows};
 use super::read::Format;
 use super::select::{Holdout, Selection, keys};
 use super::shelf::Shelf;
-use super::{Example, Fault};
+use crate::flags::{Usage, part};
 
 /// What to read, and which of its rows.
 #[derive(Debug, Clone, clap::Args)]
@@ -47,7 +48,7 @@ pub struct Input {
     pub limit: Option<usize>,
 
     /// Leave this share of train out; the same call with --split holdout gives the rows left out
-    #[arg(long, value_name = "FRACTION", value_parser = |text: &str| share(text, 1.0))]
+    #[arg(long, value_name = "FRACTION", value_parser = |text: &str| part(text, 1.0))]
     pub holdout: Option<f64>,
 
     /// Leave the same share of every label out
@@ -59,7 +60,7 @@ pub struct Input {
     pub group_by: Option<String>,
 
     /// Where the data set lacks a validation or a test split, take one of this share out of train, stratified by label
-    #[arg(long, value_name = "FRACTION", value_parser = |text: &str| share(text, 0.5))]
+    #[arg(long, value_name = "FRACTION", value_parser = |text: &str| part(text, 0.5))]
     pub carve: Option<f64>,
 
     /// Folder of data sets: DIR/NAME/SPLIT.{jsonl,csv,tsv,txt}[.gz] [default: $TAPT_DATA, else data]
@@ -105,11 +106,6 @@ impl Dataset {
     }
 }
 
-fn share(text: &str, most: f64) -> Result<f64, String> {
-    let share = text.parse().ok().filter(|share| *share > 0.0 && *share < most);
-    share.ok_or_else(|| format!("a share lies between 0 and {most}"))
-}
-
 impl Input {
     /// Opens the data; `dir` is the folder of data sets. Rows are read as the examples are.
     pub fn open(&self, dir: &Path) -> Result<Dataset> {
@@ -117,7 +113,7 @@ impl Input {
         let mut base = if self.split == "holdout" { "train" } else { &self.split }.to_owned();
         if self.split == "holdout" && self.holdout.is_none() {
             let cure = "give the share of the call that took the train part: --holdout FRACTION";
-            return Err(Fault::error("--split holdout goes with --holdout", cure));
+            bail!(Usage("--split holdout goes with --holdout".into()).hint(cure));
         }
         if base == "domain" && !(shelf.entry.is_none() && shelf.has("domain")) {
             (shelf, base) = shelf.domain(dir)?;

@@ -2,9 +2,9 @@
 
 mod catalog;
 mod columns;
-mod fault;
 mod input;
 mod line;
+mod quotes;
 mod read;
 mod sample;
 mod select;
@@ -12,10 +12,9 @@ mod shelf;
 mod split;
 
 pub use catalog::{Entry, catalog, table};
-pub use fault::Fault;
 pub use input::{Dataset, Examples, Input};
 pub use line::{Line, text_lines};
-pub use read::Format;
+pub use read::{Format, name_of};
 
 /// One document of a data set, as read: what `prep` turns into a token sequence.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]

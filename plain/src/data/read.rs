@@ -4,11 +4,13 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
-use super::fault::Fault;
 use anyhow::{Context, Result, anyhow, ensure};
 use csv::{ByteRecord, ErrorKind, ReaderBuilder};
 use flate2::read::MultiGzDecoder;
 use serde_json::{Map, Value};
+
+use super::quotes::{Quotes, Unclosed};
+use crate::flags::fault;
 
 /// How rows are written in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -36,9 +38,7 @@ const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 impl Format {
     /// The format a file name tells, `.gz` left aside.
     pub fn of(path: &Path) -> Option<Self> {
-        let name = path.file_name()?.to_str()?;
-        let name = name.strip_suffix(".gz").unwrap_or(name);
-        match name.rsplit_once('.')?.1 {
+        match ending(path)?.as_str() {
             "csv" => Some(Self::Csv),
             "tsv" => Some(Self::Tsv),
             "jsonl" | "ndjson" => Some(Self::Jsonl),
@@ -46,6 +46,13 @@ impl Format {
             _ => None,
         }
     }
+}
+
+/// The ending of a file's name in lower case, `.gz` left aside.
+fn ending(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?.to_lowercase();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    name.rsplit_once('.').map(|(_, ending)| ending.to_owned())
 }
 
 /// How messages call `path`.
@@ -59,10 +66,9 @@ pub fn is_stdin(path: &Path) -> bool {
 
 /// Whether the name says a format that would pass for text but is none.
 fn is_foreign(path: &Path) -> bool {
-    let foreign = ["json", "parquet", "arrow", "zst", "zip", "xz", "bz2", "tar", "xlsx", "pkl"];
-    path.extension()
-        .and_then(|ending| ending.to_str())
-        .is_some_and(|ending| foreign.contains(&ending))
+    let foreign =
+        ["json", "parquet", "arrow", "zst", "zip", "xz", "bz2", "tar", "tgz", "xlsx", "pkl"];
+    ending(path).is_some_and(|ending| foreign.contains(&ending.as_str()))
 }
 
 /// The decompressed bytes of a file without a byte order mark, and what their beginning tells.
@@ -80,7 +86,7 @@ struct Source {
 pub fn records(path: &Path, format: Option<Format>, header: bool) -> Result<Records> {
     let name = name_of(path);
     if format.is_none() && is_foreign(path) {
-        return Err(Fault::error(
+        return Err(fault(
             format!("{name}: files of this kind are not read"),
             "CSV, TSV, JSON lines and text are, each also gzipped; --format says which, whatever the name",
         ));
@@ -90,8 +96,8 @@ pub fn records(path: &Path, format: Option<Format>, header: bool) -> Result<Reco
     let mut csv = ReaderBuilder::new();
     csv.has_headers(header);
     Ok(match format.or_else(|| Format::of(path)).unwrap_or(sniffed) {
-        Format::Csv => Box::new(table(source, &csv)?),
-        Format::Tsv => Box::new(table(source, csv.delimiter(b'\t').quoting(false))?),
+        Format::Csv => Box::new(table(source, &csv, Quotes::new)?),
+        Format::Tsv => Box::new(table(source, csv.delimiter(b'\t').quoting(false), |input| input)?),
         Format::Jsonl => Box::new(json_lines(source.name, source.input)),
         Format::Text => Box::new(text_lines(source.name, source.input)),
     })
@@ -150,7 +156,7 @@ fn json_lines(
 }
 
 /// What serde_json says, its own place (always line 1) cut down to the column.
-fn json_cause(error: &serde_json::Error) -> String {
+pub fn json_cause(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let cause = message.split(" at line ").next().unwrap_or_default();
     match error.column() {
@@ -159,11 +165,11 @@ fn json_cause(error: &serde_json::Error) -> String {
     }
 }
 
-/// Lines with their numbers, counted from 1, without line ends.
-fn lines(
+/// Lines with their numbers, counted from 1, without line ends; each is there as soon as it is whole.
+pub fn lines<R: BufRead>(
     name: String,
-    mut input: BufReader<Bytes>,
-) -> impl Iterator<Item = Result<(u64, String)>> + Send {
+    mut input: R,
+) -> impl Iterator<Item = Result<(u64, String)>> + use<R> {
     let mut number = 0;
     std::iter::from_fn(move || {
         number += 1;
@@ -181,7 +187,13 @@ fn line(mut bytes: Vec<u8>) -> Result<String> {
     for end in [b'\n', b'\r'] {
         bytes.pop_if(|last| *last == end);
     }
-    utf8(bytes)
+    match bytes.iter().position(|byte| *byte == 0) {
+        None => utf8(bytes),
+        Some(at) => Err(fault(
+            format!("not text: byte {} is 0", at + 1),
+            "text is read as UTF-8; another encoding must be converted, as with iconv",
+        )),
+    }
 }
 
 fn utf8(bytes: Vec<u8>) -> Result<String> {
@@ -191,15 +203,17 @@ fn utf8(bytes: Vec<u8>) -> Result<String> {
     })
 }
 
-fn table(
+fn table<R: Read + Send>(
     source: Source,
     builder: &ReaderBuilder,
-) -> Result<impl Iterator<Item = Result<Record>> + Send + use<>> {
+    watched: fn(BufReader<Bytes>) -> R,
+) -> Result<impl Iterator<Item = Result<Record>> + Send + use<R>> {
     let Source { name, input, crlf, .. } = source;
-    let mut reader = builder.from_reader(input);
+    let mut reader = builder.from_reader(watched(input));
     let mut columns = Vec::new();
     if reader.has_headers() {
-        columns = header(reader.byte_headers()?).with_context(|| format!("{name}:1"))?;
+        let first = reader.byte_headers().map_err(|error| table_cause(&name, error, crlf))?;
+        columns = header(first).with_context(|| format!("{name}:1"))?;
     }
     Ok(reader.into_byte_records().map(move |record| {
         let record = record.map_err(|error| table_cause(&name, error, crlf))?;
@@ -234,7 +248,13 @@ fn table_cause(name: &str, error: csv::Error, crlf: bool) -> anyhow::Error {
         ErrorKind::UnequalLengths { expected_len, len, .. } => {
             anyhow!("{name}:{line}: the row has {len} fields, the first one {expected_len}")
         }
-        ErrorKind::Io(error) => anyhow::Error::from(error).context(name.to_owned()),
+        ErrorKind::Io(error) => match error.downcast::<Unclosed>() {
+            Ok(Unclosed { line }) => fault(
+                format!("{name}:{line}: the quote that opens here is not closed"),
+                "a quote that is text stands twice in a quoted cell; --format tsv knows no quoting",
+            ),
+            Err(error) => anyhow::Error::from(error).context(name.to_owned()),
+        },
         other => anyhow!("{name}:{line}: {other:?}"),
     }
 }
@@ -299,6 +319,18 @@ mod tests {
         assert_eq!(cause("a.txt", b"ok\nb\xff\n"), ":2: not UTF-8: byte 2 is 0xff");
         assert_eq!(cause("a.csv", b"a\nb\xff\n"), ":2: not UTF-8: byte 2 is 0xff");
         assert!(cause("a.jsonl", b"{}\n[1]\n").starts_with(":2: not a JSON object: "));
+        assert_eq!(cause("a.txt", b"ok\nb\0\n"), ":2: not text: byte 2 is 0");
+        let unclosed = ":3: the quote that opens here is not closed";
+        assert_eq!(cause("a.csv", b"a,b\n1,2\n3,\"4\n5,6\n"), unclosed);
+    }
+
+    #[test]
+    fn endings_are_read_in_any_case() {
+        let of = |name: &str| Format::of(Path::new(name));
+        assert_eq!([of("x.CSV"), of("x.Tsv.GZ")], [Some(Format::Csv), Some(Format::Tsv)]);
+        for name in ["a.json.gz", "a.tar.gz", "A.PARQUET", "a.tgz"] {
+            assert!(is_foreign(Path::new(name)), "{name}");
+        }
     }
 
     #[test]

@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 use super::catalog::{Entry, catalog};
 use super::columns::Columns;
 use super::read::{Format, Records, is_stdin, name_of, records};
-use super::{Fault, sample};
+use super::sample;
+use crate::flags::fault;
 
 /// The endings a split is looked for with, in this order, each also with `.gz`.
 const ENDINGS: [&str; 4] = ["jsonl", "csv", "tsv", "txt"];
@@ -49,7 +50,7 @@ impl Shelf {
     pub fn domain(&self, dir: &Path) -> Result<(Self, String)> {
         match self.entry.as_ref().and_then(|entry| entry.domain.clone()) {
             Some(domain) => Ok((Self::find(&domain.data, dir)?, domain.split)),
-            None => Err(Fault::error(
+            None => Err(fault(
                 format!("{}: no domain corpus is known for it", self.name),
                 "name the corpus itself: prep FILE, or another data set of prep --list",
             )),
@@ -120,9 +121,8 @@ impl Shelf {
                 .into(),
         };
         match split {
-            "validation" | "test" => Fault::error(cause, "--carve 0.1 takes one out of train"),
-            "holdout" => Fault::error(cause, "say which share: --holdout 0.1"),
-            _ => Fault::error(cause, there_are),
+            "validation" | "test" => fault(cause, "--carve 0.1 takes one out of train"),
+            _ => fault(cause, there_are),
         }
     }
 }
@@ -136,10 +136,10 @@ fn missing(folder: &Path, split: &str) -> anyhow::Error {
     let place = folder.join(split);
     let cause = format!("{}.{{{}}}[.gz]: no such file", place.display(), ENDINGS.join(","));
     let cure = "tapt does not download data yet: put the file there, or name another folder with --data DIR";
-    Fault::error(cause, cure)
+    fault(cause, cure)
 }
 
 fn unknown(data: &str) -> anyhow::Error {
     let cause = format!("{data}: no such file or directory, and not in the catalog");
-    Fault::error(cause, "prep --list prints the catalog")
+    fault(cause, "prep --list prints the catalog")
 }

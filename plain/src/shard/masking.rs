@@ -118,7 +118,7 @@ pub struct MaskedSequence {
 /// Masks the sequences of one epoch, in any order.
 #[derive(Debug, Clone)]
 pub struct Masker {
-    masking: Masking,
+    by: MaskedBy,
     rng: ChaCha8Rng,
     mask: u32,
     vocab_size: u32,
@@ -134,8 +134,13 @@ impl Masker {
         let mut special = header.special.all.clone();
         special.sort_unstable();
         let rng = random::generator("mask", by.seed, by.epoch);
-        let masking = by.masking.clone();
-        Ok(Self { masking, rng, mask, vocab_size: header.vocab_size, special })
+        let by = by.clone();
+        Ok(Self { by, rng, mask, vocab_size: header.vocab_size, special })
+    }
+
+    /// What the metadata of a masked segment says.
+    pub fn by(&self) -> &MaskedBy {
+        &self.by
     }
 
     /// Masks `view`, sequence number `sequence` of its epoch.
@@ -144,7 +149,8 @@ impl Masker {
         rng.set_stream(sequence);
         let mut out = MaskedSequence { tokens: view.tokens.iter().collect(), ..Default::default() };
         for (at, token) in out.tokens.iter_mut().enumerate() {
-            if self.special.binary_search(token).is_err() && rng.random::<f64>() < self.masking.prob
+            if self.special.binary_search(token).is_err()
+                && rng.random::<f64>() < self.by.masking.prob
             {
                 out.masked.push(at as u32);
                 out.targets.push(*token);
@@ -155,7 +161,7 @@ impl Masker {
     }
 
     fn hide(&self, token: u32, rng: &mut ChaCha8Rng) -> u32 {
-        let [mask, random, _] = self.masking.replace.0;
+        let [mask, random, _] = self.by.masking.replace.0;
         let draw: f64 = rng.random();
         if draw < mask {
             self.mask

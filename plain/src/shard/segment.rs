@@ -11,6 +11,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use super::header::{self, Header, Meta};
 use super::ints::{Ints, u64_at, width};
 use super::masking::MaskedBy;
+use crate::flags::fault;
 
 /// Where the bytes of a segment live.
 #[derive(Debug)]
@@ -80,11 +81,15 @@ impl Segment {
     pub fn header_len(head: [u8; 8]) -> Result<usize> {
         const LIMIT: u64 = 100_000_000;
         let len = u64::from_le_bytes(head);
-        ensure!(
-            len <= LIMIT,
-            "not a token shard, which prep makes of text (its header would have {len} bytes; the limit is {LIMIT})"
-        );
-        Ok(len as usize)
+        match len <= LIMIT {
+            true => Ok(len as usize),
+            false => Err(fault(
+                format!(
+                    "not a token shard (its header would have {len} bytes; the limit is {LIMIT})"
+                ),
+                "prep makes one of text",
+            )),
+        }
     }
 
     /// Parses a header and says how many bytes of tensors follow it.

@@ -10,9 +10,10 @@ use serde_json::json;
 
 use super::header::{Header, Meta};
 use super::ints::{self, width};
-use super::masking::{MaskedBy, MaskedSequence, Masker};
+use super::masking::{MaskedSequence, Masker};
 use super::open::Labels;
 use super::segment::Segment;
+use crate::flags::fault;
 
 /// Tokens after which a segment is closed: 32 MiB of ids, so that a pipe moves and memory stays bounded.
 const SEGMENT: usize = 1 << 24;
@@ -63,7 +64,13 @@ impl<W: Write> Writer<W> {
         );
         if let Some(first) = self.pending.first() {
             let same = first.label.is_some() == sequence.label.is_some();
-            ensure!(same, "row {row}: some rows have a label and others have none");
+            ensure!(
+                same,
+                fault(
+                    format!("row {row}: some rows have a label and others have none"),
+                    "--label none leaves labels out"
+                )
+            );
             let same = first.second.is_some() == sequence.second.is_some();
             ensure!(same, "row {row}: some rows are pairs and others are not");
         }
@@ -174,11 +181,10 @@ fn id_dtype(width: usize) -> Dtype {
 pub fn write_masked(
     out: &mut impl Write,
     segment: &Segment,
-    by: &MaskedBy,
+    masker: &Masker,
     first: u64,
 ) -> Result<()> {
     ensure!(segment.masked_by().is_none(), "it is masked already");
-    let masker = Masker::new(by, segment.header())?;
     let width = width(segment.header().vocab_size);
     let sequences: Vec<MaskedSequence> = (0..segment.len())
         .into_par_iter()
@@ -197,7 +203,7 @@ pub fn write_masked(
     tensors.push(("tokens", id_dtype(width), tokens.len() / width, &tokens));
     tensors.push(("targets", id_dtype(width), m, &targets));
     tensors.sort_by_key(|(_, dtype, ..)| std::cmp::Reverse(dtype.bitsize()));
-    let meta = Meta { masked: Some(by.clone()), ..segment.meta().clone() };
+    let meta = Meta { masked: Some(masker.by().clone()), ..segment.meta().clone() };
     write_segment(out, &meta, &tensors)
 }
 

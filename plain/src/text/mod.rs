@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use tokenizers::{TruncationDirection, TruncationParams, TruncationStrategy};
 
-use crate::flags::Usage;
+use crate::flags::{Usage, fault};
 use crate::shard::{Header, Sequence, Special};
 use config::Config;
 pub use count::Count;
@@ -69,10 +69,8 @@ impl Encoding {
     /// Opens the tokenizer, set to cut what is too long.
     pub fn open(&self) -> Result<Tokenizer> {
         let Some(path) = &self.tokenizer else {
-            bail!(Usage(
-                "no --tokenizer given: name a model's directory, or ask for the rows themselves with --jsonl"
-                    .into()
-            ));
+            let cure = "name a model's directory, or ask for the rows themselves with --jsonl";
+            bail!(Usage("no --tokenizer given".into()).hint(cure));
         };
         let mut tokenizer = Tokenizer::open(path)?;
         tokenizer.truncate(self.max_length.unwrap_or(tokenizer.max_length()))?;
@@ -92,9 +90,10 @@ impl Tokenizer {
 
     fn read(file: &PathBuf) -> Result<Self> {
         let bytes = std::fs::read(file).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => {
-                anyhow!("{error}; tapt does not download models yet: name a directory that has it")
-            }
+            ErrorKind::NotFound => fault(
+                error.to_string(),
+                "tapt does not download models yet: name a directory that has it",
+            ),
             _ => error.into(),
         })?;
         let config = Config::beside(file)?;

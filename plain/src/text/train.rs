@@ -68,12 +68,28 @@ pub fn train(
         "special tokens and letters alone are {vocab} tokens, more than the {size} wanted"
     );
     tokenizer.add_special_tokens(&kind.added());
-    fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-    tokenizer.get_model().save(dir, None).map_err(failed)?;
+    write(kind, &tokenizer, dir).with_context(|| dir.display().to_string())
+}
+
+/// Writes every file in a directory of its own, then moves them into `dir`, tokenizer.json last.
+fn write(kind: Kind, tokenizer: &Tokenizer, dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir)?;
+    let beside =
+        tempfile::Builder::new().prefix(".tokenizer.").suffix(".partial").tempdir_in(dir)?;
     let whole: Value = serde_json::from_str(&tokenizer.to_string(false).map_err(failed)?)?;
-    write(dir, "special_tokens_map.json", &special_tokens_map(kind))?;
-    write(dir, "tokenizer_config.json", &tokenizer_config(kind))?;
-    write(dir, "tokenizer.json", &whole)
+    let mut files = tokenizer.get_model().save(beside.path(), None).map_err(failed)?;
+    for (name, value) in [
+        ("special_tokens_map.json", special_tokens_map(kind)),
+        ("tokenizer_config.json", tokenizer_config(kind)),
+        ("tokenizer.json", whole),
+    ] {
+        files.push(beside.path().join(name));
+        fs::write(beside.path().join(name), serde_json::to_string_pretty(&value)? + "\n")?;
+    }
+    for file in files {
+        fs::rename(&file, dir.join(file.file_name().unwrap_or_default()))?;
+    }
+    Ok(())
 }
 
 fn byte_level(
@@ -209,10 +225,4 @@ fn tokenizer_config(kind: Kind) -> Value {
         added.iter().enumerate().map(|(id, token)| (id.to_string(), described(token))).collect();
     roles(kind).into_iter().for_each(|(key, id)| config[key] = json!(added[id].content));
     config
-}
-
-fn write(dir: &Path, name: &str, value: &Value) -> Result<()> {
-    let path = dir.join(name);
-    let text = serde_json::to_string_pretty(value)? + "\n";
-    fs::write(&path, text).with_context(|| path.display().to_string())
 }

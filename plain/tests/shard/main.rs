@@ -61,7 +61,8 @@ fn one(bytes: &[u8]) -> Segment {
 fn masked(bytes: &[u8], by: &MaskedBy) -> Vec<u8> {
     let (mut out, mut first) = (Vec::new(), 0);
     for segment in read(bytes).unwrap() {
-        write_masked(&mut out, &segment, by, first).unwrap();
+        let masker = Masker::new(by, segment.header()).unwrap();
+        write_masked(&mut out, &segment, &masker, first).unwrap();
         first += segment.len() as u64;
     }
     out
@@ -245,7 +246,8 @@ fn use_all(segment: &Segment) {
         );
     }
     if segment.masked_by().is_none() && segment.header().special.mask.is_some() {
-        write_masked(&mut Vec::new(), segment, &by(0, 0, 0.5), 0).unwrap();
+        let masker = Masker::new(&by(0, 0, 0.5), segment.header()).unwrap();
+        write_masked(&mut Vec::new(), segment, &masker, 0).unwrap();
     }
 }
 
