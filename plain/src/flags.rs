@@ -24,9 +24,8 @@ pub fn fault(cause: impl Into<String>, hint: impl Into<String>) -> anyhow::Error
 }
 
 /// Flags that cannot be meant together, or with this model or data: exit status 2.
-#[allow(non_snake_case, reason = "it is thrown by name, as a type would be")]
-pub fn Usage(cause: String) -> Failure {
-    Failure { cause, hint: None, status: 2 }
+pub fn usage(cause: impl Into<String>) -> Failure {
+    Failure { cause: cause.into(), hint: None, status: 2 }
 }
 
 /// A number in 0 to 1.

@@ -7,7 +7,7 @@ use clap::Parser;
 use tapt::checkpoint::{Checkpoint, fits, tokenizer, write_vector_lines, write_vectors};
 use tapt::cli::{self, Progress, Talk};
 use tapt::data::{Line, name_of, text_lines};
-use tapt::flags::Usage;
+use tapt::flags::usage;
 use tapt::model::{Encoder, Layers, Pool};
 use tapt::native::Compute;
 use tapt::nn::Ids;
@@ -76,7 +76,7 @@ fn run(args: Args) -> Result<()> {
     let device = args.compute.open()?;
     let (model, inputs) = cli::model_first(args.model.clone(), args.paths.clone())?;
     let one = inputs.len() < 2;
-    ensure!(one, Usage("one input is wanted; shards join with cat".into()));
+    ensure!(one, usage("one input is wanted; shards join with cat"));
     let input = inputs.first().map_or(Path::new("-"), PathBuf::as_path);
     let checkpoint = Checkpoint::open(&model, args.base.as_deref())?;
     let texts = open(input, &checkpoint)?;

@@ -8,7 +8,7 @@ use clap::Parser;
 use serde_json::{Map, Value, json};
 use tapt::checkpoint::{Checkpoint, Head, fits};
 use tapt::cli::{self, Output, Progress, Talk};
-use tapt::flags::Usage;
+use tapt::flags::usage;
 use tapt::native::Compute;
 use tapt::nn::Everything;
 use tapt::shard::{Labels, Shard};
@@ -56,10 +56,10 @@ fn run(args: Args) -> Result<()> {
     args.talk.apply();
     let device = args.compute.open()?;
     let (model, paths) = cli::model_first(args.model, args.paths)?;
-    ensure!(!paths.is_empty(), Usage("no shard to score on".into()));
+    ensure!(!paths.is_empty(), usage("no shard to score on"));
     let file = args.predictions.as_deref();
     let fine = file.is_none_or(|file| paths.len() == 1 && file != Path::new("-"));
-    ensure!(fine, Usage("--predictions: a file, for one shard at a time".into()));
+    ensure!(fine, usage("--predictions: a file, for one shard at a time"));
     let mut predictions = file.map(|path| cli::output(Some(path))).transpose()?;
     let mut out = cli::text_output(None)?;
     for path in &paths {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tapt::checkpoint::{Checkpoint, Head, Loaded, tokenizer};
 use tapt::cli::{self, Talk};
 use tapt::data::{Line, text_lines};
-use tapt::flags::Usage;
+use tapt::flags::usage;
 use tapt::model::SequenceClassifier;
 use tapt::native::Compute;
 use tapt::nn::{Everything, Ids};
@@ -65,7 +65,7 @@ fn run(args: Args) -> Result<()> {
     let (dir, rest) = cli::model_first(args.model, args.paths)?;
     if let Some(file) = rest.first() {
         let file = file.display();
-        bail!(Usage(format!("texts are read on standard input, not from {file}: < {file}")));
+        bail!(usage(format!("texts are read on standard input, not from {file}: < {file}")));
     }
     let checkpoint = Checkpoint::open(&dir, args.base.as_deref())?;
     let tokenizer = tokenizer(&checkpoint)?;

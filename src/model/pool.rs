@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use tch::Tensor;
 
 use super::Encoder;
-use crate::flags::Usage;
+use crate::flags::usage;
 use crate::nn::Batch;
 
 /// Layers to take hidden states of; 0 is the embeddings.
@@ -44,7 +44,7 @@ impl Layers {
     pub fn check(self, layers: i64) -> Result<()> {
         match self {
             Self::One(layer) if layer as i64 > layers => {
-                bail!(Usage(format!("--layer {layer}: the last layer is {layers}")))
+                bail!(usage(format!("--layer {layer}: the last layer is {layers}")))
             }
             _ => Ok(()),
         }

@@ -12,7 +12,7 @@ pub use full::Full;
 pub use head::HeadOnly;
 pub use lora::{Lora, LoraConfig};
 
-use crate::flags::Usage;
+use crate::flags::usage;
 use crate::nn::{Parameters, Peft};
 
 /// The methods there are.
@@ -53,7 +53,7 @@ impl MethodArgs {
         let added = parameters.iter().any(|parameter| parameter.added);
         ensure!(
             added || !self.is_adapter(),
-            Usage(format!(
+            usage(format!(
                 "--targets {}: the model has no such linear layer",
                 self.lora.targets.join(",")
             ))

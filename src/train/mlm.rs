@@ -9,7 +9,7 @@ use tch::{Device, Tensor};
 use super::batches::{BatchArgs, Feed, Item, Micro, Rows, Step};
 use super::evaluate;
 use super::fit::Task;
-use crate::flags::Usage;
+use crate::flags::usage;
 use crate::model::{MaskedLm, cross_entropy};
 use crate::nn::Ids;
 use crate::shard::{MaskedBy, Masker, Masking, Segment, Segments, Shard, View, agree, segments};
@@ -35,11 +35,11 @@ impl Epochs {
             Box::new(parts?.into_iter().flatten());
         let first = rest.next().context("no shard given")??;
         let prob = first.masked_by().map_or(masking.prob, |by| by.masking.prob);
-        ensure!(prob > 0.0, Usage("--prob 0 masks nothing: there is nothing to train on".into()));
+        ensure!(prob > 0.0, usage("--prob 0 masks nothing: there is nothing to train on"));
         if let Some(by) = first.masked_by() {
             ensure!(
                 *masking == Masking::default() || *masking == by.masking,
-                Usage("--prob, --replace, --unit: the stream is masked already, otherwise".into())
+                usage("--prob, --replace, --unit: the stream is masked already, otherwise")
             );
             let (now, next) = gather(first, &mut rest)?;
             return Ok(Self::Masked { now, epoch: 0, next, rest });
@@ -78,13 +78,13 @@ impl Epochs {
             Self::Plain { .. } => None,
             Self::Masked { now, .. } => now.segments()[0].masked_by().map(|by| by.epochs),
         };
-        let usage = |cause: String| Err(Usage(cause).into());
+        let refuse = |cause: String| Err(usage(cause).into());
         match (steps, epochs, own) {
             (Some(steps), ..) => Ok(steps),
-            (None, Some(epochs), Some(own)) if epochs != own => usage(format!(
+            (None, Some(epochs), Some(own)) if epochs != own => refuse(format!(
                 "--epochs {epochs}: the masked stream has {own}; give them to mask, or use --steps"
             )),
-            (None, _, Some(0)) => usage("the masked stream has no end: --steps is wanted".into()),
+            (None, _, Some(0)) => refuse("the masked stream has no end: --steps is wanted".into()),
             (None, epochs, own) => steps_of(own.or(epochs).unwrap_or(1), per_epoch),
         }
     }
@@ -93,7 +93,7 @@ impl Epochs {
 /// Steps of so many epochs.
 pub fn steps_of(epochs: u64, per_epoch: u64) -> Result<u64> {
     let steps = epochs.checked_mul(per_epoch);
-    steps.ok_or_else(|| Usage(format!("--epochs {epochs}: more steps than can be counted")).into())
+    steps.ok_or_else(|| usage(format!("--epochs {epochs}: more steps than can be counted")).into())
 }
 
 /// The segments of one epoch, and the first of the next.

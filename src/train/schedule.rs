@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use crate::flags::{Usage, not_negative};
+use crate::flags::{not_negative, usage};
 
 /// What the learning rate does after warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ impl ScheduleArgs {
             if self.warmup < 1.0 { (self.warmup * total as f64).ceil() } else { self.warmup };
         ensure!(
             warmup <= total as f64,
-            Usage(format!("--warmup {warmup}: the run has {total} steps"))
+            usage(format!("--warmup {warmup}: the run has {total} steps"))
         );
         Ok(Schedule { lr: self.lr, warmup, total: total as f64, shape: self.schedule })
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::flags::{Usage, fault};
+use crate::flags::{fault, usage};
 
 /// The name this program was called by.
 pub fn program_name() -> String {
@@ -56,7 +56,7 @@ pub fn model_first(
         Some(model) => Ok((model, paths)),
         None if paths.is_empty() => {
             let cure = "name a directory that pretrain or finetune wrote, or one of Hugging Face";
-            bail!(Usage("no model given".into()).hint(cure))
+            bail!(usage("no model given").hint(cure))
         }
         None => Ok((paths.remove(0), paths)),
     }

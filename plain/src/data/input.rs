@@ -9,7 +9,7 @@ use super::columns::{Columns, Label, Row, Rows, rows};
 use super::read::Format;
 use super::select::{Holdout, Selection, keys};
 use super::shelf::Shelf;
-use crate::flags::{Usage, part};
+use crate::flags::{part, usage};
 
 /// What to read, and which of its rows.
 #[derive(Debug, Clone, clap::Args)]
@@ -113,7 +113,7 @@ impl Input {
         let mut base = if self.split == "holdout" { "train" } else { &self.split }.to_owned();
         if self.split == "holdout" && self.holdout.is_none() {
             let cure = "give the share of the call that took the train part: --holdout FRACTION";
-            bail!(Usage("--split holdout goes with --holdout".into()).hint(cure));
+            bail!(usage("--split holdout goes with --holdout").hint(cure));
         }
         if base == "domain" && !(shelf.entry.is_none() && shelf.has("domain")) {
             (shelf, base) = shelf.domain(dir)?;

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use tokenizers::{TruncationDirection, TruncationParams, TruncationStrategy};
 
-use crate::flags::{Usage, fault};
+use crate::flags::{fault, usage};
 use crate::shard::{Header, Sequence, Special};
 use config::Config;
 pub use count::Count;
@@ -70,7 +70,7 @@ impl Encoding {
     pub fn open(&self) -> Result<Tokenizer> {
         let Some(path) = &self.tokenizer else {
             let cure = "name a model's directory, or ask for the rows themselves with --jsonl";
-            bail!(Usage("no --tokenizer given".into()).hint(cure));
+            bail!(usage("no --tokenizer given").hint(cure));
         };
         let mut tokenizer = Tokenizer::open(path)?;
         tokenizer.truncate(self.max_length.unwrap_or(tokenizer.max_length()))?;
@@ -112,7 +112,7 @@ impl Tokenizer {
         let (least, most) = (self.special_in_pair() + 1, u32::from(u16::MAX));
         ensure!(
             (least..=most).contains(&length),
-            Usage(format!("--max-length {length}: between {least} and {most}"))
+            usage(format!("--max-length {length}: between {least} and {most}"))
         );
         let (max_length, direction) = (length as usize, self.direction);
         let strategy = TruncationStrategy::LongestFirst;
