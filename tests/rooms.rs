@@ -20,7 +20,7 @@ const IMPORTS: [(&str, &[&str]); 16] = [
     ("nn", &["random"]),
     ("model", &["flags", "nn"]),
     ("peft", &["flags", "nn"]),
-    ("checkpoint", &["model", "nn", "peft", "shard", "text"]),
+    ("checkpoint", &["flags", "model", "nn", "peft", "shard", "text"]),
     ("train", &["checkpoint", "flags", "metrics", "model", "nn", "random", "shard", "text"]),
     ("program", &["cli", "nn", "train"]),
     ("lib", &[]),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 use tapt::checkpoint::{Checkpoint, Head, Loaded, fits, mlm_config, save_model, untied_config};
 use tapt::cli::{self, Talk};
+use tapt::flags::fault;
 use tapt::model::MaskedLm;
 use tapt::native::Compute;
 use tapt::peft::Full;
@@ -94,7 +95,7 @@ fn run(args: Args) -> Result<()> {
     if let Some(shard) = &eval {
         ensure!(
             shard.is_masked(),
-            "--eval: it is not masked; mask dev.tok > dev.bin does it once for all"
+            fault("--eval: it is not masked", "mask dev.tok > dev.bin does it once for all")
         );
         fits(shard, from, &sizes).context("--eval")?;
     }

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tch::Tensor;
 
+use super::load::no_pickle;
 use super::{copy_tokenizer, names, save, write_tensors};
+use crate::flags::fault;
 use crate::model::architecture;
 use crate::nn::{Parameters, Peft};
 use crate::peft::{Lora, LoraConfig};
@@ -55,8 +57,9 @@ impl Adapter {
         let config: Config = serde_json::from_str(&text).with_context(named)?;
         config.check().with_context(named)?;
         let base = base.map(Path::to_owned).or(config.base_model_name_or_path);
-        let base =
-            base.with_context(|| format!("{}: no base_model_name_or_path; give --base", named()))?;
+        let base = base.ok_or_else(|| {
+            fault(format!("{}: no base_model_name_or_path", named()), "give --base")
+        })?;
         let lora = LoraConfig {
             rank: config.r,
             alpha: config.lora_alpha,
@@ -97,7 +100,7 @@ impl Config {
 fn read_adapter(path: &Path, prefix: &str) -> Result<BTreeMap<String, Tensor>> {
     let pickle = path.with_file_name("adapter_model.bin");
     if !path.exists() && pickle.exists() {
-        bail!("{}: pickle is not read; save it with safe_serialization=True", pickle.display());
+        return Err(no_pickle(&pickle));
     }
     let (tensors, _) = super::read_tensors(path)?;
     let strip =

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
 use super::Checkpoint;
+use crate::flags::fault;
 use crate::model::Sizes;
 use crate::shard::{Segment, Shard};
 use crate::text::Tokenizer;
@@ -36,11 +37,14 @@ pub fn fits(shard: &Shard, dir: &Path, sizes: &Sizes) -> Result<()> {
     let (header, own) = (shard.header(), tokenizer_digest(dir)?);
     ensure!(
         header.tokenizer == own,
-        "it was written with another tokenizer ({:.12}) than {} has ({:.12}); run prep with --tokenizer {}",
-        header.tokenizer,
-        dir.display(),
-        own,
-        dir.display()
+        fault(
+            format!(
+                "it was written with another tokenizer ({:.12}) than {} has ({own:.12})",
+                header.tokenizer,
+                dir.display()
+            ),
+            format!("run prep with --tokenizer {}", dir.display())
+        )
     );
     ensure!(
         i64::from(header.vocab_size) <= sizes.vocab,
@@ -55,9 +59,10 @@ pub fn fits(shard: &Shard, dir: &Path, sizes: &Sizes) -> Result<()> {
     let longest = shard.longest() as i64;
     ensure!(
         longest <= sizes.max_length,
-        "it has a sequence of {longest} tokens, the model takes {}; run prep with --max-length {}",
-        sizes.max_length,
-        sizes.max_length
+        fault(
+            format!("it has a sequence of {longest} tokens, the model takes {}", sizes.max_length),
+            format!("run prep with --max-length {}", sizes.max_length)
+        )
     );
     Ok(())
 }

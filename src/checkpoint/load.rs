@@ -12,6 +12,7 @@ use tch::{Device, Tensor};
 
 use super::adapter::Adapter;
 use super::{names, read_tensors};
+use crate::flags::fault;
 use crate::model::{Architecture, Encoder, MaskedLm, SequenceClassifier, architecture};
 use crate::nn::{Everything, Parameter, Parameters, Peft, Scope};
 
@@ -36,6 +37,8 @@ pub enum Head {
     Given,
 }
 
+const NO_CLASSIFIER: &str = "finetune gives it one";
+
 /// A model and its parameters, with the tensors of the file it had no use for.
 #[derive(Debug)]
 pub struct Loaded<M> {
@@ -48,8 +51,10 @@ impl Checkpoint {
     pub fn open(dir: &Path, base: Option<&Path>) -> Result<Self> {
         ensure!(
             dir.is_dir(),
-            "{}: no such directory; tapt does not download models yet, give one as Hugging Face lays it out",
-            dir.display()
+            fault(
+                format!("{}: no such directory", dir.display()),
+                "tapt does not download models yet: name a directory, as Hugging Face lays it out"
+            )
         );
         let adapter = Adapter::open(dir, base)?;
         let base = adapter.as_ref().map_or(dir, |adapter| &adapter.base).to_owned();
@@ -125,7 +130,7 @@ impl Checkpoint {
     fn unnamed_labels(&self) -> Result<Vec<String>> {
         let bias = format!("{}.bias", self.architecture.class_names().output);
         let bias =
-            self.tensors.get(&bias).context("it has no classifier: is it a fine-tuned model?")?;
+            self.tensors.get(&bias).ok_or_else(|| fault("it has no classifier", NO_CLASSIFIER))?;
         Ok((0..bias.numel()).map(|i| format!("LABEL_{i}")).collect())
     }
 
@@ -140,8 +145,12 @@ impl Checkpoint {
         let head = if self.scratch { None } else { Some(head) };
         let loaded = self.build(plan, device, MaskedLm::new)?;
         let Some(head) = head else { return Ok(loaded) };
-        audit(&loaded.parameters, head, &[names.dense, names.norm, names.bias])
-            .context("it has no complete MLM head (--new-head starts one at random)")?;
+        audit(&loaded.parameters, head, &[names.dense, names.norm, names.bias]).map_err(
+            |error| {
+                let cure = "pretrain --new-head starts one at random";
+                fault(format!("it has no complete MLM head: {error}"), cure)
+            },
+        )?;
         Ok(loaded)
     }
 
@@ -168,7 +177,7 @@ impl Checkpoint {
         let mut loaded = self.build(plan, device, build)?;
         loaded.parameters.leave_over(left);
         audit(&loaded.parameters, head, &[names.dense, names.output])
-            .context("it has no classifier: is it a fine-tuned model?")?;
+            .map_err(|error| fault(format!("it has no classifier: {error}"), NO_CLASSIFIER))?;
         Ok(loaded)
     }
 
@@ -235,19 +244,26 @@ fn read_config(path: &Path) -> Result<Value> {
     serde_json::from_str(&text).with_context(named)
 }
 
+/// Pickle runs what it reads; we do not read it.
+pub fn no_pickle(file: &Path) -> anyhow::Error {
+    let cure = "save it as safetensors: save_pretrained(…, safe_serialization=True)";
+    fault(format!("{}: pickle is not read", file.display()), cure)
+}
+
 fn read_weights(dir: &Path) -> Result<BTreeMap<String, Tensor>> {
     let path = dir.join("model.safetensors");
     let has = |name: &str| dir.join(name).exists();
     if !path.exists() {
         let pickle = ["pytorch_model.bin", "model.pt"].into_iter().find(|name| has(name));
         if let Some(name) = pickle {
-            let name = dir.join(name);
-            bail!("{}: pickle is not read; save it with safe_serialization=True", name.display());
+            return Err(no_pickle(&dir.join(name)));
         }
         ensure!(
             !has("model.safetensors.index.json"),
-            "{}: its weights are split over several files; save them in one",
-            dir.display()
+            fault(
+                format!("{}: its weights are split over several files", dir.display()),
+                "save them in one: save_pretrained(…, max_shard_size=\"100GB\")"
+            )
         );
     }
     Ok(read_tensors(&path)?.0)

@@ -1,12 +1,13 @@
 //! AdamW (Loshchilov and Hutter 2019, algorithm 2), step for step as `torch.optim.AdamW`, with moments that can
 //! be saved: tch's optimizer hides them.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor, no_grad};
 
+use crate::flags::fault;
 use crate::nn::Parameters;
 
 /// Settings of the optimizer, as flags.
@@ -121,7 +122,8 @@ impl AdamW {
         match self.slots.iter().find(broken) {
             None => Ok(()),
             Some(slot) => {
-                bail!("{} is not a number; a lower --lr or more --warmup may help", slot.name)
+                let cure = "a lower --lr or more --warmup may help";
+                Err(fault(format!("{} is not a number", slot.name), cure))
             }
         }
     }

@@ -7,6 +7,7 @@ use tch::{Device, Tensor};
 use super::batches::{BatchArgs, Feed, Item, Micro, Rows, Step};
 use super::evaluate;
 use super::fit::Task;
+use crate::flags::fault;
 use crate::model::{SequenceClassifier, cross_entropy};
 use crate::nn::Ids;
 use crate::shard::{Labels, Shard, View};
@@ -25,7 +26,10 @@ impl<'a> Labelled<'a> {
         ensure!(!shard.is_empty(), "it has no sequences");
         ensure!(
             shard.is_labelled(),
-            "it has no labels; prep writes them where the data has a label column (--label)"
+            fault(
+                "it has no labels",
+                "prep writes them where the data has a label column (--label)"
+            )
         );
         let number = |name: &String| {
             let known = labels.names().join(", ");

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use super::batches::{Micro, Step};
 use super::log::Log;
 use super::schedule::Schedule;
 use super::state::{Found, Position, State};
+use crate::flags::fault;
 
 /// Seconds between saves where `--save-every` says nothing.
 const SAVE_SECONDS: f64 = 120.0;
@@ -227,9 +228,8 @@ impl Window {
     /// Fails if the loss is not a number: what is saved must be good to go on from.
     fn check(&self, step: u64) -> Result<()> {
         if self.mean().is_some_and(|loss| !loss.is_finite()) {
-            bail!(
-                "the loss is not a number after step {step}; a lower --lr or more --warmup may help"
-            );
+            let cure = "a lower --lr or more --warmup may help";
+            return Err(fault(format!("the loss is not a number after step {step}"), cure));
         }
         Ok(())
     }

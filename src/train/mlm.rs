@@ -9,7 +9,7 @@ use tch::{Device, Tensor};
 use super::batches::{BatchArgs, Feed, Item, Micro, Rows, Step};
 use super::evaluate;
 use super::fit::Task;
-use crate::flags::usage;
+use crate::flags::{fault, usage};
 use crate::model::{MaskedLm, cross_entropy};
 use crate::nn::Ids;
 use crate::shard::{MaskedBy, Masker, Masking, Segment, Segments, Shard, View, agree, segments};
@@ -78,13 +78,14 @@ impl Epochs {
             Self::Plain { .. } => None,
             Self::Masked { now, .. } => now.segments()[0].masked_by().map(|by| by.epochs),
         };
-        let refuse = |cause: String| Err(usage(cause).into());
+        let refuse = |cause: String, cure| Err(usage(cause).hint(cure).into());
         match (steps, epochs, own) {
             (Some(steps), ..) => Ok(steps),
-            (None, Some(epochs), Some(own)) if epochs != own => refuse(format!(
-                "--epochs {epochs}: the masked stream has {own}; give them to mask, or use --steps"
-            )),
-            (None, _, Some(0)) => refuse("the masked stream has no end: --steps is wanted".into()),
+            (None, Some(epochs), Some(own)) if epochs != own => refuse(
+                format!("--epochs {epochs}: the masked stream has {own}"),
+                "give --epochs to mask, or use --steps",
+            ),
+            (None, _, Some(0)) => refuse("the masked stream has no end".into(), "give --steps"),
             (None, epochs, own) => steps_of(own.or(epochs).unwrap_or(1), per_epoch),
         }
     }
@@ -110,7 +111,10 @@ fn gather(
         if next != epoch {
             ensure!(
                 next == epoch.map(|epoch| epoch + 1),
-                "masked streams of several epochs were joined; join the shards, then mask them"
+                fault(
+                    "masked streams of several epochs were joined",
+                    "join the shards, then mask them"
+                )
             );
             return Ok((Shard::from_segments(all)?, Some(segment)));
         }
