@@ -4,7 +4,7 @@
 pub mod cli;
 /// Data sets in: catalog, readers, splits, the built-in sample.
 pub mod data;
-/// Kinds of numbers that flags take.
+/// Kinds of numbers that flags take; the error with a cure, which every room may fail with.
 pub mod flags;
 /// Plain numbers, no tensors: confusion, F1, MCC.
 pub mod metrics;

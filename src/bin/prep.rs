@@ -22,7 +22,7 @@ const BATCH: usize = 4096;
 ///
 ///   prep sample --split domain --train-tokenizer 2000 -o tok
 ///   prep sample --split test --tokenizer tok -o test.tok
-///   prep reviews.csv --text title,body --label stars --tokenizer tok | mask > a.bin
+///   prep reviews.csv --text title,body --label stars --tokenizer tok -o a.tok
 ///   prep ag_news --data DIR --carve 0.1 --split validation --jsonl | head
 #[derive(Parser)]
 #[command(version, args_override_self = true, verbatim_doc_comment)]

@@ -26,7 +26,7 @@ pub struct AdamWArgs {
     pub beta2: f64,
 
     /// Added to the root of the second moment
-    #[arg(long, default_value_t = 1e-8, value_parser = crate::flags::not_negative)]
+    #[arg(long, default_value = "1e-8", value_parser = crate::flags::not_negative)]
     pub epsilon: f64,
 
     /// Longest gradient; 0 never clips

@@ -24,7 +24,7 @@ pub enum Shape {
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct ScheduleArgs {
     /// Peak learning rate
-    #[arg(long, default_value_t = 5e-5, value_parser = not_negative)]
+    #[arg(long, default_value = "5e-5", value_parser = not_negative)]
     pub lr: f64,
 
     /// Warm-up: steps, or a share of all steps if below 1

@@ -57,7 +57,7 @@ fn hostile_lengths_are_refused() {
     refused(&99_999_999u64.to_le_bytes(), "cut off");
     refused(&[1, 2, 3], "too short");
     refused(b"", "empty");
-    refused(b"plain text, not a shard", "not a token shard, which prep makes of text");
+    refused(b"plain text, not a shard", "not a token shard (its header would have ");
     let (header, data) = full();
     let bytes = blob(&header.to_string(), &data);
     refused(&bytes[..bytes.len() - 1], "cut off");
