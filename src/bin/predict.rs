@@ -65,13 +65,15 @@ fn run(args: Args) -> Result<()> {
     let (dir, rest) = cli::model_first(args.model, args.paths)?;
     if let Some(file) = rest.first() {
         let file = file.display();
-        bail!(usage(format!("texts are read on standard input, not from {file}: < {file}")));
+        let cause = "texts are read on standard input";
+        bail!(usage(cause).hint(format!("predict {} < {file}", dir.display())));
     }
     let checkpoint = Checkpoint::open(&dir, args.base.as_deref())?;
     let tokenizer = tokenizer(&checkpoint)?;
-    let labels = checkpoint.labels()?;
+    let named = || dir.display().to_string();
+    let labels = checkpoint.labels().with_context(named)?;
     let model = checkpoint.classifier(labels.len(), &Everything, Head::Given, device);
-    let model = model.with_context(|| dir.display().to_string())?;
+    let model = model.with_context(named)?;
     let mut out = cli::text_output(None)?;
     let arriving = arriving();
     loop {
