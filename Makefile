@@ -41,6 +41,10 @@ MAKEFLAGS   += --no-builtin-rules
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
 
+# Whether two lists are the same. Make 4.3 leaves some files the newline at their end, hence `strip`.
+same  = $(call equal,$(strip $1),$(strip $2))
+equal = $(and $(findstring x$1x,x$2x),$(findstring x$2x,x$1x))
+
 # ---- what a goal compares: ENCODER/METHOD, always with the baseline
 
 arms.baseline  := base/full
@@ -69,7 +73,7 @@ endif
 # Two models of one name, or two folders of data, must not share runs.
 known := $(file <$W/from)
 from  := $(MODEL) $(DATA)
-ifneq ($(and $(asked),$(known),$(filter-out x$(known),x$(from))),)
+ifneq ($(and $(asked),$(known),$(if $(call same,$(known),$(from)),,differs)),)
 $(error $W holds runs of MODEL and DATA $(known); give OUT=DIR)
 endif
 
@@ -138,18 +142,25 @@ $W/%/score.json: $W/%/$$(weights.$$(call part,3)) $$(call split,test)
 
 # Other tasks, seeds or arms than last time: the table is made again.
 table := $W/table.md
-stale := $(if $(asked),$(if $(filter-out x$(scores),x$(file <$W/table.list)),FORCE))
+stale := $(if $(asked),$(if $(call same,$(scores),$(file <$W/table.list)),,FORCE))
 
 title := $(MODEL)$(LIMIT:%=$(comma) at most % rows a split)$(STEPS:%=$(comma) % steps of fine-tuning)$(MLM_STEPS:%=$(comma) % of pretraining).
 title += $(if $(filter sample,$(TASKS)),The sample is a demonstration: its words are made up.)
 
 .PHONY: $(goals)
-$(goals): $(table)
+$(goals): $(RESULTS)
 
+ifneq ($(asked),)
+# Every model and folder has its table; this is the one of the last goal.
+$(RESULTS): $(table) FORCE
+	@cmp -s $< $@ || cp $< $@
+
+# A table without its list is of unknown runs, so the list goes first and comes last.
 $(table): $(scores) $(stale)
+	@rm -f $W/table.list
 	$(BIN)/report $(scores) --title '$(title)' --markdown $@.partial
-	@cp $@.partial $(RESULTS) && echo '$(scores)' > $W/table.list
-	@mv $@.partial $@
+	@mv $@.partial $@ && echo '$(scores)' > $W/table.list
+endif
 
 # ---- the demonstration: a base from scratch, then every arm
 

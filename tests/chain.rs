@@ -4,8 +4,10 @@
 mod common;
 
 use std::fs;
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -43,7 +45,7 @@ const GRID: &str = "TASKS=sample SEEDS='0 1' MODEL=model LIMIT=40 STEPS=3";
 
 fn make(dir: &Path, what: &str) -> String {
     let output =
-        shell(dir, &format!("make --no-print-directory {what} {GRID} 2>&1")).output().unwrap();
+        shell(dir, &format!("make --no-print-directory {GRID} {what} 2>&1")).output().unwrap();
     assert!(output.status.success(), "make {what}\n{}", both(&output));
     both(&output)
 }
@@ -96,6 +98,48 @@ fn make_runs_what_is_stale_and_nothing_else() {
     );
 }
 
+/// Fewer arms or seeds and then more again, another folder, another model, no table at all.
+#[test]
+fn the_table_is_of_the_last_goal() {
+    let dir = toy();
+    let dir = dir.path();
+    run(dir, "cp -r model other");
+    let results = || fs::read_to_string(dir.join("results.md")).unwrap();
+    make(dir, "lora");
+    let lora = results();
+    let table = |what: &str| {
+        let ran = make(dir, what);
+        (count(&ran, "report"), programs(&ran).len(), results())
+    };
+
+    let (_, ran, baseline) = table("baseline");
+    assert_eq!(ran, 1, "only report");
+    assert!(lora.contains("| lora |") && !baseline.contains("| lora |"), "{lora}{baseline}");
+    assert_eq!(table("lora"), (1, 1, lora.clone()), "an arm more");
+
+    let (_, ran, one) = table("lora SEEDS=0");
+    assert_eq!(ran, 1, "only report");
+    assert_ne!(one, lora);
+    assert_eq!(table("lora"), (1, 1, lora.clone()), "a seed more");
+    assert_eq!(table("lora SEEDS='1 0'").0, 1, "another order");
+    make(dir, "lora");
+
+    for elsewhere in ["OUT=elsewhere", "MODEL=other"] {
+        make(dir, &format!("baseline SEEDS=0 {elsewhere}"));
+        assert_ne!(results(), lora, "{elsewhere}");
+        assert_eq!(table("lora"), (0, 0, lora.clone()), "after {elsewhere}");
+    }
+    fs::remove_file(dir.join("results.md")).unwrap();
+    assert_eq!(table("lora"), (0, 0, lora.clone()), "results.md comes back");
+    let written = || fs::metadata(dir.join("results.md")).unwrap().modified().unwrap();
+    let before = written();
+    make(dir, "lora");
+    assert_eq!(written(), before, "a second make does not write the table again");
+
+    fs::remove_file(dir.join("runs/model-limit40-steps3/table.list")).unwrap();
+    assert_eq!(table("lora"), (1, 1, lora), "a table of unknown runs");
+}
+
 fn touch(dir: &Path, file: &str) {
     // Make compares times; a file system may count them in whole seconds.
     sleep(Duration::from_millis(1100));
@@ -126,31 +170,51 @@ fn a_failed_step_leaves_no_target_and_the_next_make_goes_on() {
     assert_eq!((count(&again, "prep"), count(&again, "finetune")), (1, 2), "{again}");
 }
 
-/// Make and all it runs, killed while the first, the third and the fifth trainer is at work.
+/// Recipes that save at every step, and steps enough to be killed among them.
+const SAVING: &str = "TASKS=sample SEEDS='0 1' MODEL=model LIMIT=40 STEPS=150";
+
+/// Make and all it runs, killed when the first, the third and the fifth trainer has saved a state.
 #[test]
 fn a_killed_make_goes_on_to_the_same_table() {
     let dir = toy();
     let dir = dir.path();
-    make(dir, "tapt OUT=whole");
+    for recipe in ["full", "tapt"] {
+        run(dir, &format!("echo '--save-every 1 --log-every 1' >> recipes/{recipe}.args"));
+    }
+    run(dir, &format!("make tapt OUT=whole {SAVING}"));
     let whole = fs::read_to_string(dir.join("results.md")).unwrap();
     fs::remove_file(dir.join("results.md")).unwrap();
-    for begun in [1, 3, 5] {
-        let command = format!("exec make tapt OUT=parts {GRID} > /dev/null 2>&1");
-        let mut child = shell(dir, &command).process_group(0).spawn().unwrap();
-        while run(dir, "find parts -name log.jsonl 2> /dev/null | wc -l").trim()
-            < &begun.to_string()
-        {
-            assert!(child.try_wait().unwrap().is_none(), "make was over before it was killed");
-            sleep(Duration::from_millis(5));
-        }
-        sleep(Duration::from_millis(rand::random::<u64>() % 300));
-        // SAFETY: a plain system call on the process group of a child that was not waited for.
-        unsafe { libc::killpg(child.id() as i32, libc::SIGKILL) };
-        assert_eq!(child.wait().unwrap().code(), None, "make was over before it was killed");
+    for trainers in [1, 3, 5] {
+        kill_when_saved(dir, trainers);
         assert!(!dir.join("results.md").exists());
     }
-    make(dir, "tapt OUT=parts");
+    run(dir, &format!("make tapt OUT=parts {SAVING}"));
     assert_eq!(fs::read_to_string(dir.join("results.md")).unwrap(), whole);
+    let resumed = run(dir, "grep -rh '\"event\":\"resume\"' parts --include log.jsonl | wc -l");
+    assert_eq!(resumed.trim(), "3", "each of the three goes on from its state");
+}
+
+/// Kills a make, with all it started, once so many trainers have saved, and waits for the last of them to end.
+fn kill_when_saved(dir: &Path, trainers: usize) {
+    let command = format!("exec make tapt OUT=parts {SAVING} 2> /dev/null");
+    let mut make = shell(dir, &command).stdout(Stdio::piped()).process_group(0).spawn().unwrap();
+    while saved(dir) < trainers {
+        assert!(make.try_wait().unwrap().is_none(), "make was over before it was killed");
+        sleep(Duration::from_millis(5));
+    }
+    // SAFETY: a plain system call on the process group of a child that was not waited for.
+    unsafe { libc::killpg(make.id() as i32, libc::SIGKILL) };
+    // The pipe ends with the last process that holds it, and only then a trainer's lock is free.
+    io::copy(&mut make.stdout.take().unwrap(), &mut io::sink()).unwrap();
+    assert_eq!(make.wait().unwrap().code(), None, "make was over before it was killed");
+}
+
+/// Trainers that have saved a state.
+fn saved(dir: &Path) -> usize {
+    let logs = run(dir, "find parts -name log.jsonl 2> /dev/null || true");
+    let saved =
+        |log: &&str| fs::read_to_string(dir.join(log)).unwrap().contains("\"event\":\"save\"");
+    logs.lines().filter(saved).count()
 }
 
 /// Every `sh` block of the README, in order, in one shell.
