@@ -3,28 +3,32 @@
 
 mod common;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What each room may name of the others.
-const IMPORTS: [(&str, &[&str]); 16] = [
-    ("cli", &["flags"]),
-    ("flags", &[]),
-    ("random", &[]),
-    ("metrics", &[]),
-    ("report", &[]),
-    ("data", &["random"]),
-    ("shard", &["flags", "random"]),
-    ("text", &["flags", "shard"]),
-    ("native", &["flags"]),
-    ("nn", &["random"]),
-    ("model", &["flags", "nn"]),
-    ("peft", &["flags", "nn"]),
-    ("checkpoint", &["flags", "model", "nn", "peft", "shard", "text"]),
-    ("train", &["checkpoint", "flags", "metrics", "model", "nn", "random", "shard", "text"]),
-    ("program", &["cli", "nn", "train"]),
-    ("lib", &[]),
-];
+/// What each room may name of the others: the table in docs/design.md.
+fn may_import() -> BTreeMap<String, Vec<String>> {
+    let design = fs::read_to_string(common::root().join("docs/design.md")).unwrap();
+    let (_, table) = design.split_once("| room | may import |\n| --- | --- |\n").unwrap();
+    let mut rooms = BTreeMap::new();
+    for row in table.lines().take_while(|line| line.starts_with('|')) {
+        let [_, names, allowed, _] = row.split('|').collect::<Vec<_>>()[..] else {
+            panic!("docs/design.md: {row}")
+        };
+        let allowed = quoted(allowed);
+        assert_eq!(allowed.is_empty(), row.contains("| nothing |"), "docs/design.md: {row}");
+        for name in quoted(names) {
+            assert!(rooms.insert(name, allowed.clone()).is_none(), "docs/design.md: {row}");
+        }
+    }
+    rooms
+}
+
+/// What stands between backquotes.
+fn quoted(text: &str) -> Vec<String> {
+    text.split('`').skip(1).step_by(2).map(String::from).collect()
+}
 
 fn sources() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
@@ -55,20 +59,29 @@ fn room(path: &Path) -> String {
 
 #[test]
 fn imports_go_one_way() {
+    let rooms = may_import();
+    let mut named: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (path, text) in sources() {
         let room = room(&path);
         if ["bin", "lib"].contains(&room.as_str()) {
             continue;
         }
-        let (_, allowed) = IMPORTS
-            .iter()
-            .find(|(name, _)| *name == room)
-            .unwrap_or_else(|| panic!("no room {room}"));
+        let allowed = rooms.get(&room).unwrap_or_else(|| panic!("docs/design.md: no room {room}"));
+        let named = named.entry(room.clone()).or_default();
         for name in imports(&text) {
-            let known = IMPORTS.iter().any(|(room, _)| *room == name);
             // Every room may fail with a cure.
-            let fine = name == room || name == "flags" || allowed.contains(&name.as_str());
-            assert!(!known || fine, "{}: {room} must not import {name}", path.display());
+            if name == room || name == "flags" {
+                continue;
+            }
+            let fine = allowed.contains(&name) || !rooms.contains_key(&name);
+            assert!(fine, "{}: {room} must not import {name}", path.display());
+            named.insert(name);
+        }
+    }
+    for (room, allowed) in &rooms {
+        let named = named.get(room).unwrap_or_else(|| panic!("docs/design.md: {room} is no room"));
+        for name in allowed {
+            assert!(named.contains(name), "docs/design.md: {room} does not import {name}");
         }
     }
 }
@@ -141,21 +154,46 @@ fn functions(text: &str) -> Vec<(String, usize)> {
     let mut found = Vec::new();
     for (at, line) in lines.iter().enumerate() {
         let body = line.trim_start();
-        let rest = body.strip_prefix("pub(super) ").or(body.strip_prefix("pub ")).unwrap_or(body);
-        let Some(rest) = rest.strip_prefix("fn ") else { continue };
-        // A trait's function may have no body.
-        let signature = lines[at..]
-            .iter()
-            .find(|line| line.ends_with('{') || line.ends_with(';') || line.ends_with('}'));
-        if signature.is_none_or(|line| line.ends_with(';')) {
-            continue;
-        }
-        let close = " ".repeat(line.len() - body.len()) + "}";
-        let length = lines[at..].iter().position(|line| *line == close).map_or(1, |end| end + 1);
+        let Some(rest) = signature(body) else { continue };
+        let ends = |line: &str| line.ends_with(['{', ';', '}']);
+        let opening = lines[at..].iter().position(|line| ends(line)).unwrap_or(0);
+        let close = match lines[at + opening].chars().last() {
+            // A trait's function may have no body.
+            Some(';') => continue,
+            Some('}') => Some(opening),
+            _ => {
+                let brace = " ".repeat(line.len() - body.len()) + "}";
+                lines[at..].iter().position(|line| *line == brace)
+            }
+        };
+        let length = close.unwrap_or_else(|| panic!("no end of {line}")) + 1;
         let name = rest.split(['(', '<']).next().unwrap().to_owned();
         found.push((name, length));
     }
     found
+}
+
+/// What follows `fn`, whatever stands before it: `pub(crate) const unsafe extern "C" fn`.
+fn signature(line: &str) -> Option<&str> {
+    let (before, rest) = match line.strip_prefix("fn ") {
+        Some(rest) => ("", rest),
+        None => line.split_once(" fn ")?,
+    };
+    let known = |word: &str| {
+        let word = word.split('(').next().unwrap();
+        ["pub", "const", "async", "unsafe", "extern", "\"C\"", "default"].contains(&word)
+    };
+    before.split_whitespace().all(known).then_some(rest)
+}
+
+#[test]
+fn functions_are_found() {
+    let text = "fn a() {\n}\npub(crate) fn b<T>(\n    x: T,\n) {\n}\npub const fn c() -> u8 { 1 }\n
+        unsafe fn d() {\n        }\npub unsafe extern \"C\" fn e() {\n}\npub(super) async fn f() {\n}
+// what fn g() {\nfn h();\nlet x: &dyn fn i() {\n";
+    let found: Vec<(String, usize)> = functions(text);
+    let wanted = [("a", 2), ("b", 4), ("c", 1), ("d", 2), ("e", 2), ("f", 2)];
+    assert_eq!(found, wanted.map(|(name, lines)| (name.to_owned(), lines)));
 }
 
 /// `prep`, `mask`, `peek` and `report` start in milliseconds because they do not load LibTorch.

@@ -54,3 +54,50 @@ impl super::batch::Padding {
         Tensor::embedding(xs, &self.gather, -1, false, false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::nn::Ids;
+
+    /// What is computed of fixed q, k and v, and the gradients of all three for a fixed gradient of the output.
+    fn computed(lengths: &[usize], dropout: Dropout) -> [Tensor; 4] {
+        let sequences = lengths.iter().map(|&length| Ids { tokens: vec![0; length], second: None });
+        let batch = Batch::new(&sequences.collect::<Vec<Ids>>(), Device::Cpu);
+        let tokens = lengths.iter().sum::<usize>() as i64;
+        tch::manual_seed(1);
+        let normal = || Tensor::randn([tokens, 8], (Kind::Float, Device::Cpu));
+        let [q, k, v] = [(); 3].map(|()| (normal() * 2.0).set_requires_grad(true));
+        let given = normal();
+        let ys = attention([&q, &k, &v], &batch, 2, dropout, true);
+        (&ys * given).sum(Kind::Float).backward();
+        [ys.detach(), q.grad(), k.grad(), v.grad()]
+    }
+
+    /// A dropout too small to drop anything takes the path of one that does.
+    #[test]
+    fn step_by_step_is_the_fused_kernel() {
+        for lengths in [&[4, 4, 4][..], &[5, 1, 3, 2], &[1]] {
+            let (fused, steps) =
+                (computed(lengths, Dropout(0.0)), computed(lengths, Dropout(1e-12)));
+            for (name, (fused, steps)) in ["ys", "q", "k", "v"].iter().zip(fused.iter().zip(&steps))
+            {
+                let difference = (fused - steps).abs().max().double_value(&[]);
+                assert!(difference < 1e-5, "{name} of {lengths:?} differs by {difference:e}");
+                let largest = fused.abs().max().double_value(&[]);
+                assert!(
+                    largest > 0.1 || lengths == [1],
+                    "{name} of {lengths:?} is next to nothing"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn dropout_drops_weights_of_attention() {
+        let (whole, dropped) = (computed(&[5, 3], Dropout(0.0)), computed(&[5, 3], Dropout(0.5)));
+        assert!((&whole[0] - &dropped[0]).abs().max().double_value(&[]) > 0.1);
+    }
+}
