@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -22,13 +22,18 @@ fn steps(log: &Path) -> usize {
     log.lines().filter(|line| line.contains("\"event\":\"save\"")).count()
 }
 
-/// Waits until the run has saved `wanted` times, or is over.
-fn wait(child: &mut Child, log: &Path, wanted: usize) {
+/// Waits for what must happen.
+fn patiently(mut happened: impl FnMut() -> bool) {
     let start = Instant::now();
-    while steps(log) < wanted && child.try_wait().unwrap().is_none() {
-        assert!(start.elapsed() < Duration::from_secs(120), "the run does not get on");
+    while !happened() {
+        assert!(start.elapsed() < Duration::from_secs(120), "nothing happens");
         sleep(Duration::from_millis(3));
     }
+}
+
+/// Waits until the run has saved `wanted` times, or is over.
+fn wait(child: &mut Child, log: &Path, wanted: usize) {
+    patiently(|| steps(log) >= wanted || child.try_wait().unwrap().is_some());
 }
 
 fn start(dir: &Path, command: &str) -> Child {
@@ -96,6 +101,39 @@ fn finetune_killed_and_stopped() {
         );
         assert_eq!(codes, [Some(75), None]);
         same(dir, &format!("{whole}/{file}"), &format!("{parts}/{file}"));
+    }
+}
+
+/// Bits of a process's signal sets (`SigCgt`, `ShdPnd`), as Linux shows them; nothing of a process that is gone.
+fn signals(child: &Child, set: &str) -> u64 {
+    let path = format!("/proc/{}/status", child.id());
+    let status = fs::read_to_string(path).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(set)?.strip_prefix(':'));
+    line.map_or(0, |bits| u64::from_str_radix(bits.trim(), 16).unwrap())
+}
+
+/// The trainer waits for a stream that never comes, so the end of a step cannot be what ends it.
+#[test]
+fn the_second_signal_ends_at_once() {
+    let dir = sample();
+    let mut command = Command::new(common::bin().join("pretrain"));
+    command.args(["--from-scratch", "config.json", "--tokenizer", "tok", "-q", "-o", "out"]);
+    command.current_dir(dir.path()).stdin(Stdio::piped());
+    for (signal, code) in [(libc::SIGINT, 130), (libc::SIGTERM, 143)] {
+        let bit = 1 << (signal - 1);
+        let mut child = command.spawn().unwrap();
+        // SAFETY: a plain system call on a child of ours that was not waited for.
+        let send = |child: &Child| unsafe { libc::kill(child.id() as i32, signal) };
+        patiently(|| signals(&child, "SigCgt") & bit != 0);
+        send(&child);
+        patiently(|| signals(&child, "ShdPnd") & bit == 0);
+        assert_eq!(child.try_wait().unwrap(), None, "the first signal ended it");
+        // Two that are pending at once count as one, so more than one may be needed.
+        patiently(|| {
+            send(&child);
+            child.try_wait().unwrap().is_some()
+        });
+        assert_eq!(child.wait().unwrap().code(), Some(code));
     }
 }
 
