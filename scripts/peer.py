@@ -25,7 +25,7 @@ def label_names(path):
 def features(path, config, tokenizer, limit=None):
     """Sequences in file order, as the collators take them."""
     special, out = set(tokenizer.all_special_ids), []
-    for _, tokens, second, _, label in sequences(path):
+    for _, tokens, second, _, _, label in sequences(path):
         if len(out) == limit:
             break
         ids = tokens.tolist()

@@ -1,7 +1,7 @@
 """Our token shards, read by nobody's code but numpy's.
 
-`shard.py ids SHARD TEXTS.jsonl TOKENIZER_DIR MAX_LENGTH [--pair COL]` compares every sequence with what transformers'
-fast tokenizer makes of the same row, and stops at the first that differs.
+`shard.py ids SHARD TEXTS.jsonl TOKENIZER_DIR MAX_LENGTH [--pair COL]` compares every sequence, its ids and which of its
+tokens begin words, with what transformers' fast tokenizer makes of the same row, and stops at the first that differs.
 """
 
 import argparse
@@ -32,13 +32,16 @@ def read_shard(path):
 
 
 def sequences(path):
-    """Every sequence of a shard in file order: metadata, ids, start of its second text (0 for none), row, label."""
+    """Every sequence of a shard in file order: metadata, ids, start of its second text (0 for none), which tokens
+    begin words, row, label."""
     for metadata, tensors in read_shard(path):
         columns = {name: tensors[name] if name in tensors else None for name in ("second", "rows", "labels")}
+        begins = np.unpackbits(tensors["words"], bitorder="little").astype(bool)
         offsets = tensors["offsets"]
         for i in range(len(offsets) - 1):
             second, row, label = (None if column is None else column[i] for column in columns.values())
-            yield metadata, tensors["tokens"][offsets[i]:offsets[i + 1]], int(second or 0), row, label
+            place = slice(offsets[i], offsets[i + 1])
+            yield metadata, tensors["tokens"][place], int(second or 0), begins[place], row, label
 
 
 def load_tokenizer(directory):
@@ -50,13 +53,15 @@ def load_tokenizer(directory):
 
 
 def expected(tokenizer, texts, pairs, max_length):
-    """Ids and the start of the second text for each row; an empty second text starts at the last separator."""
+    """Ids, the start of the second text and the word beginnings of each row; an empty second text starts at the last
+    separator. What belongs to no word, a special token, counts as one."""
     has_pairs = any(pair is not None for pair in pairs)
     batch = tokenizer(texts, pairs if has_pairs else None, truncation=True, max_length=max_length)
     for i, ids in enumerate(batch["input_ids"]):
-        origin = batch.sequence_ids(i)
+        origin, words = batch.sequence_ids(i), batch.word_ids(i)
         second = origin.index(1) if 1 in origin else len(ids) - 1
-        yield ids, second if has_pairs else 0
+        begins = [word is None or word != before for word, before in zip(words, [None, *words])]
+        yield ids, second if has_pairs else 0, begins
 
 
 def read_texts(path, column):
@@ -78,6 +83,10 @@ def chunks(items, size):
         yield held
 
 
+def first_difference(ours, theirs):
+    return next((k for k, (a, b) in enumerate(zip(ours, theirs)) if a != b), min(len(ours), len(theirs)))
+
+
 def compare(found, texts, tokenizer, max_length, vocabulary):
     """Holds one chunk of sequences against transformers; the tokens in it, or the first difference and exit."""
     missing = [int(row) for *_, row, _ in found if int(row) not in texts]
@@ -85,13 +94,17 @@ def compare(found, texts, tokenizer, max_length, vocabulary):
         sys.exit(f"shard: row {missing[0]} is not in the texts")
     wanted = [texts[int(row)] for *_, row, _ in found]
     theirs = expected(tokenizer, [text for text, _ in wanted], [pair for _, pair in wanted], max_length)
-    for (metadata, ids, second, row, _), (want, want_second) in zip(found, theirs):
+    for (metadata, ids, second, begins, row, _), (want, want_second, want_begins) in zip(found, theirs):
         if metadata["tokenizer"] not in (vocabulary, f"sha256:{vocabulary}"):
             sys.exit(f"shard: tokenizer {metadata['tokenizer']}, but the directory has {vocabulary}")
         if ids.tolist() != want or second != want_second:
-            at = next((k for k, (a, b) in enumerate(zip(ids, want)) if a != b), min(len(ids), len(want)))
+            at = first_difference(ids, want)
             sys.exit(f"shard: row {row} differs at token {at}, text {texts[int(row)]!r}:\n"
                      f"  ours   {ids.tolist()} second {second}\n  theirs {want} second {want_second}")
+        if begins.tolist() != want_begins:
+            at = first_difference(begins, want_begins)
+            sys.exit(f"shard: row {row}: token {at}, {tokenizer.convert_ids_to_tokens(want[at])!r}, "
+                     f"{'begins' if want_begins[at] else 'does not begin'} a word, text {texts[int(row)]!r}")
     return sum(len(ids) for _, ids, *_ in found)
 
 
