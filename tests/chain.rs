@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -213,6 +213,49 @@ fn kill_after_a_save(dir: &Path, trainer: &str) {
     // The pipe ends with the last process that holds it, and only then a trainer's lock is free.
     io::copy(&mut make.stdout.take().unwrap(), &mut io::sink()).unwrap();
     assert_eq!(make.wait().unwrap().code(), None, "make was over before it was killed");
+}
+
+/// `scripts/libtorch` with nothing on the PATH but these, each a link; what it wrote, and its exit code.
+fn libtorch(dir: &Path, links: &[(&str, &str)], environment: &[(&str, &str)]) -> (String, i32) {
+    let bin = dir.join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    for (name, program) in [("bash", "bash"), ("dirname", "dirname")].iter().chain(links) {
+        run(dir, &format!("ln -sf $(type -P {program}) bin/{name}"));
+    }
+    let mut script = Command::new(dir.join("scripts/libtorch"));
+    script.env_clear().env("PATH", &bin).envs(environment.iter().copied());
+    let output = script.current_dir(dir).output().unwrap();
+    fs::remove_dir_all(bin).unwrap();
+    (both(&output), output.status.code().unwrap())
+}
+
+#[test]
+fn libtorch_of_ones_own_is_left_alone() {
+    let dir = project();
+    let tools = [("cargo", "false"), ("c++", "false"), ("python3", "false")];
+    for set in [("LIBTORCH", "/opt/libtorch"), ("LIBTORCH_USE_PYTORCH", "1")] {
+        assert_eq!(libtorch(dir.path(), &tools, &[set]), (String::new(), 0), "{}", set.0);
+        assert!(!dir.path().join(".venv").exists() && !dir.path().join(".libtorch").exists());
+    }
+}
+
+#[test]
+fn what_is_missing_to_build_is_named() {
+    let dir = project();
+    let tools = [("cargo", "false"), ("c++", "false"), ("python3", "false")];
+    let missing = [
+        ("cargo", "hint: install Rust with rustup, https://rustup.rs"),
+        ("c++", "hint: sudo apt install g++"),
+        ("python3", "hint: sudo apt install python3"),
+        // This Python fails, whatever it is asked for.
+        ("pip", "hint: sudo apt install python3-pip"),
+    ];
+    for (name, hint) in missing {
+        let rest: Vec<(&str, &str)> = tools.into_iter().filter(|(tool, _)| *tool != name).collect();
+        let wanted = format!("error: {name} is not installed\n{hint}\n");
+        assert_eq!(libtorch(dir.path(), &rest, &[]), (wanted, 1));
+        assert!(!dir.path().join(".venv").exists(), "{name}");
+    }
 }
 
 /// Every `sh` block of the README, in order, in one shell.
