@@ -51,7 +51,7 @@ struct Args {
     steps: Option<u64>,
 
     /// With --eval: the score to be best at
-    #[arg(long, value_enum, default_value_t = Metric::Accuracy, requires = "eval")]
+    #[arg(long, value_enum, default_value_t = Metric::Accuracy)]
     metric: Metric,
 
     /// With --eval: stop after so many evaluations without a better score; 0 never does
