@@ -258,6 +258,20 @@ fn what_is_missing_to_build_is_named() {
     }
 }
 
+#[test]
+fn a_bench_without_its_peer_says_why() {
+    let dir = project();
+    let dir = dir.path();
+    let python = "mkdir -p .venv/bin && cd .venv/bin && ln -s $(type -P bash) python";
+    run(dir, python);
+    fs::write(dir.join("scripts/peer_bench.py"), "echo no module named torch >&2; exit 3\n")
+        .unwrap();
+    let output = shell(dir, "ROUNDS=1 STEPS=1 BATCH=2 scripts/bench").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let wanted = "no module named torch\nbench: mlm: transformers failed\n";
+    assert!(both(&output).ends_with(wanted), "{}", both(&output));
+}
+
 /// Every `sh` block of the README, in order, in one shell.
 #[test]
 fn readme_commands_run() {

@@ -10,9 +10,14 @@ use std::path::Path;
 use common::{run, sample};
 use serde_json::Value;
 
-fn last(dir: &Path, out: &str, key: &str) -> f64 {
+fn log(dir: &Path, out: &str) -> Vec<String> {
     let log = fs::read_to_string(dir.join(out).join("log.jsonl")).unwrap();
-    let events: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    log.lines().map(String::from).collect()
+}
+
+fn last(dir: &Path, out: &str, key: &str) -> f64 {
+    let log = log(dir, out);
+    let events: Vec<Value> = log.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     events.iter().rev().find_map(|event| event[key].as_f64()).unwrap()
 }
 
@@ -85,4 +90,31 @@ fn lora_starts_as_the_base() {
     }
     let predictions = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
     assert_eq!(predictions("lora.jsonl"), predictions("head.jsonl"));
+}
+
+/// Every key of every line of the log, in docs/formats.md, in the row of its event.
+#[test]
+fn the_log_is_as_documented() {
+    let dir = sample();
+    let dir = dir.path();
+    let often = "--steps 2 --log-every 1 --save-every 1 --device cpu -q";
+    run(
+        dir,
+        &format!(
+            "mask validation.tok > eval.bin
+             pretrain --from-scratch config.json --tokenizer tok --eval eval.bin {often} -o base train.tok
+             finetune --model base --train train.tok --eval validation.tok {often} -o fine"
+        ),
+    );
+    let formats = fs::read_to_string(common::root().join("docs/formats.md")).unwrap();
+    let (_, section) = formats.split_once("\n## Log\n").unwrap();
+    for line in ["base", "fine"].map(|out| log(dir, out)).concat() {
+        let event: Value = serde_json::from_str(&line).unwrap();
+        let name = event["event"].as_str().unwrap();
+        let row = section.lines().find(|row| row.starts_with(&format!("| `{name}` |")));
+        let row = row.unwrap_or_else(|| panic!("docs/formats.md has no event {name}"));
+        for key in event.as_object().unwrap().keys().filter(|key| *key != "event") {
+            assert!(row.contains(&format!("`{key}`")), "docs/formats.md: {name} lacks {key}");
+        }
+    }
 }
