@@ -17,8 +17,9 @@ use tch::{Device, Tensor};
 
 /// Turn texts into vectors.
 ///
-/// Reads a token shard, or a text a line, and writes the encoder's hidden states, pooled: as safetensors with -o
-/// (`embeddings`, `rows`), else as a JSON line for each text.
+/// Reads a token shard, or a text a line, and writes the encoder's hidden
+/// states, pooled: as safetensors with -o (`embeddings`, `rows`), else as a
+/// JSON line for each text.
 ///
 ///   embed enc/tapt test.tok --pool mean --layer all -o vectors.safetensors
 ///   echo "Oil and economy" | embed enc/tapt --normalize

@@ -17,8 +17,9 @@ use tch::Device;
 
 /// Score a model.
 ///
-/// Reads labelled shards (a classifier is scored) or masked shards (a masked language model is), and writes one JSON
-/// line for each. Classes are joined by name: a label the model does not know is an error.
+/// Reads labelled shards (a classifier is scored) or masked shards (a masked
+/// language model is), and writes one JSON line for each. Classes are joined by
+/// name: a label the model does not know is an error.
 ///
 ///   evaluate runs/full test.tok > score.json
 ///   mask --seed 7 dev.tok > dev.bin; evaluate enc/tapt dev.bin

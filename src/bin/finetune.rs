@@ -16,9 +16,10 @@ use tapt::train::{Classification, Course, Run, TrainArgs, about, steps_of};
 
 /// Fine-tune an encoder to classify.
 ///
-/// Reads labelled token shards. Writes a Hugging Face directory, or an adapter in PEFT's files beside an untouched
-/// base (--method lora); the weights come last. With --eval the weights that scored best there are kept, else the
-/// last ones. Stopped or killed, the same command goes on where it stopped.
+/// Reads labelled token shards. Writes a Hugging Face directory, or an adapter
+/// in PEFT's files beside an untouched base (--method lora); the weights come
+/// last. With --eval the weights that scored best there are kept, else the last
+/// ones. Stopped or killed, the same command goes on where it stopped.
 ///
 ///   finetune --model enc/tapt --train train.tok --eval dev.tok --lr 2e-5 --epochs 3 -o runs/full
 ///   finetune --model enc/tapt --train train.tok --method lora --lr 1e-3 -o runs/lora

@@ -16,14 +16,16 @@ use tapt::shard::{Masking, Shard};
 use tapt::train::{Course, Epochs, Mlm, Run, TrainArgs, about};
 use tch::Device;
 
-/// Go on training a masked language model on text of a domain (DAPT) or of a task (TAPT).
+/// Go on training a masked language model on text of a domain (DAPT) or of a
+/// task (TAPT).
 ///
-/// Reads a masked stream (as `mask` writes it), or plain token shards, which it masks itself to the same bits.
-/// Writes a Hugging Face directory; model.safetensors comes last. Stopped or killed, the same command goes on
+/// Reads a masked stream (as `mask` writes it), or plain token shards, which it
+/// masks itself to the same bits. Writes a Hugging Face directory;
+/// model.safetensors comes last. Stopped or killed, the same command goes on
 /// where it stopped.
 ///
-///   mask --epochs 20 --seed 1 train.tok | pretrain --model distilroberta-base --seed 1 -o enc/tapt
-///   pretrain --model distilroberta-base --epochs 20 --seed 1 -o enc/tapt train.tok
+///   mask --epochs 20 --seed 1 train.tok | pretrain --model roberta --seed 1 -o tapt
+///   pretrain --model roberta --epochs 20 --seed 1 -o tapt train.tok
 #[derive(Parser, Serialize)]
 #[command(version, args_override_self = true, verbatim_doc_comment)]
 struct Args {
