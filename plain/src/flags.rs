@@ -1,5 +1,8 @@
 //! What flags take, and the error they and all else fail with where it knows a cure.
 
+/// Threads of this name print nothing when they panic: who joins them makes an error of it.
+pub const CAUGHT: &str = "caught";
+
 /// What went wrong and, where one is known, its cure: `cli` prints the first after the program's name, the second as
 /// `hint: …`, and ends with the status.
 #[derive(Debug, thiserror::Error)]

@@ -15,8 +15,8 @@ const BATCH: usize = 4096;
 
 /// Turn texts into token shards.
 ///
-/// Reads a data set of the catalog, a file, a directory or standard input (CSV,
-/// TSV, JSON lines, or a document a line; gzipped or not), chooses a split, and
+/// Reads a data set of the catalog, files, a directory or standard input (CSV,
+/// TSV, JSON lines, Parquet, or text; plain, gz or zst), chooses a split, and
 /// writes a token shard. Rows keep the order of the source; which rows a split
 /// has depends on --seed and the other flags alone.
 ///
@@ -80,6 +80,7 @@ fn run(args: Args) -> Result<()> {
     };
     let data = args.input.open(&dir)?;
     data.notes.iter().for_each(cli::note);
+    let skipped = data.skipped.clone();
     let done = match (tokenizer, args.train_tokenizer, &args.output) {
         (Some(tokenizer), ..) => write_shard(&args, &tokenizer, data)?,
         (None, Some(size), Some(dir)) => {
@@ -88,6 +89,7 @@ fn run(args: Args) -> Result<()> {
         }
         _ => write_rows(args.output.as_deref(), data)?,
     };
+    skipped.some().iter().for_each(cli::warn);
     cli::note(format_args!("{done}, {:.1} s", start.elapsed().as_secs_f64()));
     Ok(())
 }

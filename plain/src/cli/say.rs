@@ -4,9 +4,10 @@ use std::fmt;
 use std::io::{self, Write};
 use std::panic;
 use std::process::ExitCode;
+use std::thread;
 
 use super::{is_quiet, program};
-use crate::flags::Failure;
+use crate::flags::{CAUGHT, Failure};
 
 /// Whole lines, in one write. Where standard error is gone there is nobody to tell, and the work goes on.
 fn say(lines: impl fmt::Display) {
@@ -47,9 +48,13 @@ fn in_our_form(error: &str) -> String {
     error.trim_start_matches("error: ").replace("\n\n  tip: ", "\nhint: ").trim_end().to_owned()
 }
 
-/// From here on a panic is one line; `cure` is for one that ran out of memory.
+/// From here on a panic is one line, and none where it is caught; `cure` is for one that ran out of memory.
 pub fn panics(cure: Option<&'static str>) {
-    panic::set_hook(Box::new(move |about| say(sentence(&about.to_string(), cure))));
+    panic::set_hook(Box::new(move |about| {
+        if thread::current().name() != Some(CAUGHT) {
+            say(sentence(&about.to_string(), cure));
+        }
+    }));
 }
 
 /// What a panic says, without the place in our source, LibTorch's stack trace, and the marks of a printed `Result`.

@@ -4,8 +4,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Map, Value};
 
 use super::Example;
+use super::parquet::Classes;
 use super::read::{Record, Records};
-use crate::flags::fault;
+use super::skipped::Skipped;
+use crate::flags::{Failure, fault};
 
 /// Which columns to take, before the first record tells what there is.
 #[derive(Debug, Clone, Default)]
@@ -45,26 +47,53 @@ pub struct Row {
 
 pub type Rows = Box<dyn Iterator<Item = Result<Row>> + Send>;
 
-/// Turns the records of the file called `name` into rows. Errors name file, line and cause.
-pub fn rows(name: String, records: Records, mut columns: Columns) -> Rows {
-    Box::new(records.enumerate().map(move |(row, record)| {
-        let (line, record): Record = record?;
-        let place = || format!("{name}:{line}");
-        if row == 0 {
-            columns.settle(&record).with_context(place)?;
-        }
-        columns.row(&record, row as u64).with_context(place)
-    }))
+/// Turns records into rows, numbered from 0. Errors name file, line and cause; with `skipped`, rows that cannot be read
+/// are left out and counted there.
+pub fn rows(records: Records, mut columns: Columns, skipped: Option<Skipped>) -> Rows {
+    let mut settled = false;
+    let rows = records.enumerate().map(move |(row, record)| {
+        let Record { name, line, cells } = record?;
+        let row = cells.map_err(leave_out).and_then(|cells| {
+            if !settled {
+                columns.settle(&cells)?;
+                settled = true;
+            }
+            columns.row(&cells, row as u64)
+        });
+        Ok(row.with_context(|| format!("{name}:{line}")))
+    });
+    match skipped {
+        Some(skipped) => skipped.leave_out(rows),
+        None => Box::new(rows.map(Result::flatten)),
+    }
+}
+
+/// The cure of a row that cannot be read, where it has no better one.
+fn leave_out(error: anyhow::Error) -> anyhow::Error {
+    match error.is::<Failure>() {
+        true => error,
+        false => fault(format!("{error:#}"), "--skip-bad leaves out rows that cannot be read"),
+    }
 }
 
 impl Columns {
+    /// Takes the names a file gives its classes, where no others are known.
+    pub fn named(mut self, mut classes: Classes) -> Self {
+        if let Label::Column(column) | Label::IfPresent(column) = &self.label
+            && self.names.is_empty()
+        {
+            self.names = classes.remove(column).unwrap_or_default();
+        }
+        self
+    }
+
     /// Makes what was left open definite: the text column, and whether there is a label.
     fn settle(&mut self, first: &Map<String, Value>) -> Result<()> {
         if self.text.is_empty() {
             self.text = vec![default_text(first)?];
         }
         self.label = match std::mem::take(&mut self.label) {
-            Label::IfPresent(column) if first.contains_key(&column) => Label::Column(column),
+            Label::IfPresent(column) if find(first, &column).is_some() => Label::Column(column),
             Label::IfPresent(column) => Label::Absent(column),
             known => known,
         };
@@ -109,7 +138,7 @@ impl Columns {
 
     /// No label, and an error where there is one after all.
     fn absent(&self, record: &Map<String, Value>, column: &str) -> Result<Option<String>> {
-        match record.get(column).map(|value| self.label(value)) {
+        match find(record, column).map(|value| self.label(value)) {
             Some(label) if label.as_ref().is_ok_and(Option::is_none) => label,
             Some(_) => Err(fault(
                 format!("it has a `{column}`, but the first row has none"),
@@ -138,7 +167,17 @@ fn default_text(first: &Map<String, Value>) -> Result<String> {
 }
 
 fn cell<'a>(record: &'a Map<String, Value>, column: &str) -> Result<&'a Value> {
-    record.get(column).ok_or_else(|| anyhow!("no column `{column}`; {}", there_are(record)))
+    find(record, column).ok_or_else(|| anyhow!("no column `{column}`; {}", there_are(record)))
+}
+
+/// The value of a column, or of a field in it by its path, `a.b`. The longest name that is there wins.
+fn find<'a>(record: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
+    record.get(path).or_else(|| {
+        path.rmatch_indices('.').find_map(|(dot, _)| {
+            let inner = record.get(&path[..dot])?.as_object()?;
+            find(inner, &path[dot + 1..])
+        })
+    })
 }
 
 fn there_are(record: &Map<String, Value>) -> String {
@@ -159,10 +198,14 @@ fn text(record: &Map<String, Value>, column: &str) -> Result<String> {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::iter;
+
+    fn at(line: u64, record: Value) -> Record {
+        Record { name: "f".into(), line, cells: Ok(record.as_object().unwrap().clone()) }
+    }
 
     fn first(columns: &Columns, record: Value) -> Result<Example> {
-        let records = std::iter::once(Ok((7, record.as_object().unwrap().clone())));
-        let mut rows = rows("f".into(), Box::new(records), columns.clone());
+        let mut rows = rows(Box::new(iter::once(Ok(at(7, record)))), columns.clone(), None);
         rows.next().unwrap().map(|row| row.example)
     }
 
@@ -183,9 +226,8 @@ mod tests {
     fn the_first_record_decides_whether_there_are_labels() {
         let later = |label: Value| {
             let records = [json!({"text": "a"}), json!({"text": "b", "label": label})];
-            let records = records.map(|record| record.as_object().unwrap().clone());
-            let records = Box::new([1, 2].into_iter().zip(records).map(Ok));
-            rows("f".into(), records, Columns::default()).nth(1).unwrap()
+            let records = [1, 2].into_iter().zip(records).map(|(line, record)| Ok(at(line, record)));
+            rows(Box::new(records), Columns::default(), None).nth(1).unwrap()
         };
         let cause = format!("{:#}", later(json!("x")).unwrap_err());
         assert_eq!(cause, "f:2: it has a `label`, but the first row has none");

@@ -6,24 +6,26 @@ use serde_json::{Value, json};
 
 use super::Example;
 use super::columns::{Columns, Label, Row, Rows, rows};
-use super::read::Format;
+use super::read::Reading;
 use super::select::{Holdout, Selection, keys};
 use super::shelf::Shelf;
+use super::skipped::Skipped;
 use crate::flags::{part, usage};
 
 /// What to read, and which of its rows.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Input {
-    /// A data set of the catalog (see --list), a file, a directory with one file a split, or `-` for standard input
+    /// A data set of the catalog (see --list), a directory with the files of each split, or files: names, quoted
+    /// patterns such as 'part-*.jsonl.gz', `-` for standard input
     #[arg(value_name = "DATA", default_value = "-")]
-    pub source: String,
+    pub source: Vec<String>,
 
     /// The split: train, validation, test, holdout, or another the data set has; `domain` is the corpus
     /// the catalog names for pretraining on the data set's domain
     #[arg(long, default_value = "train")]
     pub split: String,
 
-    /// Columns of the text, joined with a space [default: the catalog's, else `text`, else the only text column]
+    /// Columns of the text, joined with a space; `a.b` is field b of column a [default: the catalog's, else `text`, else the only text column]
     #[arg(long, value_name = "COL,…", value_delimiter = ',')]
     pub text: Vec<String>,
 
@@ -35,13 +37,8 @@ pub struct Input {
     #[arg(long, value_name = "COL")]
     pub label: Option<String>,
 
-    /// How rows are written [default: by the file's ending, else jsonl if the first byte is `{`, else text]
-    #[arg(long)]
-    pub format: Option<Format>,
-
-    /// CSV and TSV have no header row: columns are called 0, 1, …
-    #[arg(long)]
-    pub no_header: bool,
+    #[command(flatten)]
+    pub reading: Reading,
 
     /// Take a random sample of N rows, in the order of the source; a smaller N gives a part of the same sample
     #[arg(long, value_name = "N")]
@@ -63,7 +60,7 @@ pub struct Input {
     #[arg(long, value_name = "FRACTION", value_parser = |text: &str| part(text, 0.5))]
     pub carve: Option<f64>,
 
-    /// Folder of data sets: DIR/NAME/SPLIT.{jsonl,csv,tsv,txt}[.gz] [default: $TAPT_DATA, else data]
+    /// Folder of data sets: DIR/NAME/SPLIT.{jsonl,csv,tsv,parquet,txt}[.gz|.zst] [default: $TAPT_DATA, else data]
     #[arg(long = "data", value_name = "DIR")]
     pub dir: Option<PathBuf>,
 
@@ -78,10 +75,12 @@ pub type Examples = Box<dyn Iterator<Item = Result<Example>> + Send>;
 pub struct Dataset {
     /// Names of the classes in their order; none if the labels are taken as they come.
     pub labels: Vec<String>,
-    /// Data set, split, digest of the file, and how rows were chosen.
+    /// Data set, split, digests of the files, and how rows were chosen.
     pub source: Value,
     /// What the user should hear.
     pub notes: Vec<String>,
+    /// Rows left out by --skip-bad, counted as the examples are read.
+    pub skipped: Skipped,
     pub examples: Examples,
 }
 
@@ -124,11 +123,16 @@ impl Input {
         };
         let base = if selection.carve.is_some() { "train" } else { &base };
         let columns = self.columns(&shelf, base, selection.carve.is_some());
+        let columns = columns.named(shelf.classes(base, &self.reading)?);
+        let mut source = self.describe(&shelf, &selection, shelf.digests(base)?);
+        self.count_bad(&shelf, base, &columns, &mut source)?;
+        let skipped = Skipped::default();
         Ok(Dataset {
             labels: columns.names.clone(),
-            source: self.describe(&shelf, &selection, shelf.digest(base)?),
+            source,
             notes: self.notes(&shelf),
-            examples: self.examples(&shelf, base, &columns, &selection)?,
+            examples: self.examples(&shelf, base, &columns, &selection, &skipped)?,
+            skipped,
         })
     }
 
@@ -172,11 +176,9 @@ impl Input {
         split: &str,
         columns: &Columns,
         selection: &Selection,
+        skipped: &Skipped,
     ) -> Result<Examples> {
-        let open = || -> Result<Rows> {
-            let (name, records) = shelf.open(split, self.format, !self.no_header)?;
-            Ok(rows(name, records, columns.clone()))
-        };
+        let open = || self.rows(shelf, split, columns, skipped.restarted());
         let example = |row: Result<Row>| row.map(|row| row.example);
         if selection.is_all() {
             return Ok(Box::new(open()?.map(example)));
@@ -196,13 +198,39 @@ impl Input {
         ))
     }
 
-    fn describe(&self, shelf: &Shelf, selection: &Selection, digest: Option<String>) -> Value {
-        let mut source = json!({"data": self.source, "split": self.split});
+    fn rows(&self, shelf: &Shelf, split: &str, columns: &Columns, skipped: Skipped) -> Result<Rows> {
+        let records = shelf.open(split, &self.reading)?;
+        Ok(rows(records, columns.clone(), self.reading.skip_bad.then_some(skipped)))
+    }
+
+    /// Says how many rows cannot be read, where they can be read twice.
+    fn count_bad(&self, shelf: &Shelf, split: &str, columns: &Columns, source: &mut Value) -> Result<()> {
+        if !self.reading.skip_bad {
+            return Ok(());
+        }
+        source["skip_bad"] = json!(true);
+        if !shelf.reads_once() {
+            let skipped = Skipped::default();
+            self.rows(shelf, split, columns, skipped.clone())?.try_for_each(|row| row.map(drop))?;
+            source["skipped"] = json!(skipped.count());
+        }
+        Ok(())
+    }
+
+    fn describe(
+        &self,
+        shelf: &Shelf,
+        selection: &Selection,
+        digests: Option<(&str, Value)>,
+    ) -> Value {
+        let named = self.source.join(" ");
+        let data = if self.source.len() > 1 { json!(self.source) } else { json!(named) };
+        let mut source = json!({"data": data, "split": self.split});
         let mut say = |key: &str, value: Value| source[key] = value;
-        if shelf.name != self.source {
+        if shelf.name != named {
             say("domain", json!(shelf.name));
         }
-        digest.into_iter().for_each(|digest| say("sha256", json!(digest)));
+        digests.into_iter().for_each(|(key, digests)| say(key, digests));
         if selection.is_all() {
             return source;
         }

@@ -5,7 +5,7 @@ use std::io::BufRead;
 use anyhow::{Result, anyhow};
 use serde::Deserialize;
 
-use super::read::{json_cause, lines};
+use super::documents::{json_cause, lines};
 
 /// A line of text, or of JSON with a text in it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -1,20 +1,27 @@
 //! Data sets in: the catalog, the readers, the splits, the built-in sample. No tensors here.
 
+mod bytes;
 mod catalog;
 mod columns;
+mod documents;
+mod files;
 mod input;
 mod line;
+mod parquet;
 mod quotes;
 mod read;
 mod sample;
 mod select;
 mod shelf;
+mod skipped;
 mod split;
+mod table;
+mod utf8;
 
 pub use catalog::{Entry, catalog, table};
 pub use input::{Dataset, Examples, Input};
 pub use line::{Line, text_lines};
-pub use read::{Format, name_of};
+pub use read::{Format, Reading, name_of};
 
 /// One document of a data set, as read: what `prep` turns into a token sequence.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]

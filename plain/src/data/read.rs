@@ -1,57 +1,100 @@
-//! Bytes to records: CSV, TSV, JSON lines or plain text, gzipped or not, from a file or standard input.
+//! Files to records: CSV, TSV, JSON lines, Parquet or plain text, compressed or not, one file after the other.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Read};
-use std::path::Path;
+use std::iter;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow, ensure};
-use csv::{ByteRecord, ErrorKind, ReaderBuilder};
-use flate2::read::MultiGzDecoder;
+use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
-use super::quotes::{Quotes, Unclosed};
-use crate::flags::fault;
+use super::bytes::Source;
+use super::utf8::{lossy, utf8};
+use super::{documents, parquet, table};
+use crate::flags::{fault, usage};
 
 /// How rows are written in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// Comma separated, fields quoted with `"` where needed, quotes in them doubled
+    /// Comma separated, fields quoted with `"` where needed, quotes in them doubled; a backslash is itself
     Csv,
     /// Tab separated, no quoting
     Tsv,
     /// One JSON object a line
     Jsonl,
-    /// One document a line, in a column called `text`
+    /// Parquet, as the Hugging Face hub has it; the class names of its footer give integer labels their names
+    Parquet,
+    /// Documents in a column called `text`, by default one a line
     Text,
 }
 
-/// A row as column names and values, with the line of the file it starts on, counted from 1.
-pub type Record = (u64, Map<String, Value>);
-pub type Records = Box<dyn Iterator<Item = Result<Record>> + Send>;
-type Bytes = Box<dyn Read + Send>;
+/// What a document is in a file of text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Documents {
+    /// Every line, also an empty one
+    #[default]
+    Line,
+    /// The lines between blank lines
+    Paragraph,
+}
 
-/// Bytes looked at to tell what a stream holds.
-const HEAD: u64 = 4096;
-const GZIP: [u8; 2] = [0x1f, 0x8b];
-const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
+/// How files are read.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Reading {
+    /// How rows are written [default: by the file's ending, else by its first bytes]
+    #[arg(long)]
+    pub format: Option<Format>,
+
+    /// CSV and TSV have no header row: columns are called 0, 1, …
+    #[arg(long)]
+    pub no_header: bool,
+
+    /// What a document is in a file of text
+    #[arg(long, value_name = "UNIT", default_value = "line")]
+    pub documents: Documents,
+
+    /// Put U+FFFD for bytes that are not UTF-8 and for NULs, instead of failing
+    #[arg(long)]
+    pub lossy: bool,
+
+    /// Leave out rows that cannot be read, and say how many, instead of failing; row numbers still count them
+    #[arg(long)]
+    pub skip_bad: bool,
+}
+
+/// How messages call a file.
+pub type Name = Arc<str>;
+
+/// A row as read.
+#[derive(Debug)]
+pub struct Record {
+    pub name: Name,
+    /// The line it starts on, or the row of a Parquet file, from 1.
+    pub line: u64,
+    /// Column names and values; an error for this row alone.
+    pub cells: Result<Map<String, Value>>,
+}
+
+/// Rows in order; an error of the iterator itself ends it.
+pub type Records = Box<dyn Iterator<Item = Result<Record>> + Send>;
 
 impl Format {
-    /// The format a file name tells, `.gz` left aside.
+    /// The format a file name tells, `.gz` and `.zst` left aside.
     pub fn of(path: &Path) -> Option<Self> {
         match ending(path)?.as_str() {
             "csv" => Some(Self::Csv),
             "tsv" => Some(Self::Tsv),
             "jsonl" | "ndjson" => Some(Self::Jsonl),
+            "parquet" => Some(Self::Parquet),
             "txt" | "text" => Some(Self::Text),
             _ => None,
         }
     }
 }
 
-/// The ending of a file's name in lower case, `.gz` left aside.
+/// The ending of a file's name in lower case, `.gz` and `.zst` left aside.
 fn ending(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?.to_lowercase();
-    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    let name = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(&name);
     name.rsplit_once('.').map(|(_, ending)| ending.to_owned())
 }
 
@@ -66,196 +109,89 @@ pub fn is_stdin(path: &Path) -> bool {
 
 /// Whether the name says a format that would pass for text but is none.
 fn is_foreign(path: &Path) -> bool {
-    let foreign =
-        ["json", "parquet", "arrow", "zst", "zip", "xz", "bz2", "tar", "tgz", "xlsx", "pkl"];
+    let foreign = ["json", "arrow", "zip", "xz", "bz2", "tar", "tgz", "xlsx", "pkl"];
     ending(path).is_some_and(|ending| foreign.contains(&ending.as_str()))
 }
 
-/// The decompressed bytes of a file without a byte order mark, and what their beginning tells.
-struct Source {
-    name: String,
-    input: BufReader<Bytes>,
-    /// Whether the first byte that is not white space is `{`.
-    braced: bool,
-    /// Whether the first line ends in CR LF.
-    crlf: bool,
+/// Opens files as one, `-` being standard input; all but the first when their turn comes. Errors name the file and,
+/// where a row is to blame, the line.
+pub fn open(files: &[PathBuf], reading: &Reading) -> Result<Records> {
+    let Some((first, rest)) = files.split_first() else { return Ok(Box::new(iter::empty())) };
+    let (rest, reading) = (rest.to_owned(), reading.clone());
+    let first = reading.records(first)?;
+    let rest = rest.into_iter().flat_map(move |path| {
+        reading.records(&path).unwrap_or_else(|error| Box::new(iter::once(Err(error))))
+    });
+    Ok(Box::new(first.chain(rest)))
 }
 
-/// Opens `path`, `-` being standard input. Every error names the file and, from the first row on, the line.
-/// Without a format the name decides, then the first byte: `{` begins JSON lines, anything else is text.
-pub fn records(path: &Path, format: Option<Format>, header: bool) -> Result<Records> {
-    let name = name_of(path);
-    if format.is_none() && is_foreign(path) {
-        return Err(fault(
-            format!("{name}: files of this kind are not read"),
-            "CSV, TSV, JSON lines and text are, each also gzipped; --format says which, whatever the name",
-        ));
-    }
-    let source = Source::open(path, name.clone()).context(name)?;
-    let sniffed = if source.braced { Format::Jsonl } else { Format::Text };
-    let mut csv = ReaderBuilder::new();
-    csv.has_headers(header);
-    Ok(match format.or_else(|| Format::of(path)).unwrap_or(sniffed) {
-        Format::Csv => Box::new(table(source, &csv, Quotes::new)?),
-        Format::Tsv => Box::new(table(source, csv.delimiter(b'\t').quoting(false), |input| input)?),
-        Format::Jsonl => Box::new(json_lines(source.name, source.input)),
-        Format::Text => Box::new(text_lines(source.name, source.input)),
-    })
-}
-
-impl Source {
-    fn open(path: &Path, name: String) -> io::Result<Self> {
-        let raw: Bytes =
-            if is_stdin(path) { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
-        let (head, raw) = peek(raw)?;
-        let zipped = head.starts_with(&GZIP);
-        let raw: Bytes = Box::new(Cursor::new(head).chain(raw));
-        let plain: Bytes =
-            if zipped { Box::new(MultiGzDecoder::new(BufReader::new(raw))) } else { raw };
-        let (mut head, plain) = peek(plain)?;
-        if head.starts_with(&BYTE_ORDER_MARK) {
-            head.drain(..BYTE_ORDER_MARK.len());
+/// The names that Parquet files give the classes of their columns; they MUST be the same in all that have them.
+pub fn classes(files: &[PathBuf], reading: &Reading) -> Result<parquet::Classes> {
+    let mut all = parquet::Classes::new();
+    for path in files.iter().filter(|path| reading.is_parquet(path)) {
+        for (column, names) in parquet::classes(path)? {
+            let known = all.entry(column.clone()).or_insert_with(|| names.clone());
+            if *known != names {
+                bail!(
+                    "{}: other classes of `{column}` than in the files before it",
+                    path.display()
+                );
+            }
         }
-        let braced = head.trim_ascii_start().starts_with(b"{");
-        let crlf = head.split(|byte| *byte == b'\n').next().is_some_and(|l| l.ends_with(b"\r"));
-        let input = Box::new(Cursor::new(head).chain(plain));
-        Ok(Self { name, input: BufReader::with_capacity(1 << 18, input), braced, crlf })
     }
+    Ok(all)
 }
 
-/// Takes the first few bytes off a stream.
-fn peek(mut input: Bytes) -> io::Result<(Vec<u8>, Bytes)> {
-    let mut head = Vec::new();
-    input.by_ref().take(HEAD).read_to_end(&mut head)?;
-    Ok((head, input))
-}
-
-fn text_lines(
-    name: String,
-    input: BufReader<Bytes>,
-) -> impl Iterator<Item = Result<Record>> + Send {
-    lines(name, input).map(|line| {
-        let (number, text) = line?;
-        Ok((number, Map::from_iter([("text".to_owned(), Value::String(text))])))
-    })
-}
-
-fn json_lines(
-    name: String,
-    input: BufReader<Bytes>,
-) -> impl Iterator<Item = Result<Record>> + Send {
-    let not_blank =
-        |line: &Result<(u64, String)>| !matches!(line, Ok((_, l)) if l.trim().is_empty());
-    lines(name.clone(), input).filter(not_blank).map(move |line| {
-        let (number, line) = line?;
-        let record = serde_json::from_str(&line).map_err(|error| {
-            anyhow!("{name}:{number}: not a JSON object: {}", json_cause(&error))
-        })?;
-        Ok((number, record))
-    })
-}
-
-/// What serde_json says, its own place (always line 1) cut down to the column.
-pub fn json_cause(error: &serde_json::Error) -> String {
-    let message = error.to_string();
-    let cause = message.split(" at line ").next().unwrap_or_default();
-    match error.column() {
-        0 => cause.to_owned(),
-        column => format!("{cause} at column {column}"),
+impl Reading {
+    /// Whether a file is Parquet, by its name or by its first bytes; a pipe is not looked into.
+    fn is_parquet(&self, path: &Path) -> bool {
+        let by_bytes =
+            || Some(path.is_file() && Source::open(path).is_ok_and(|source| source.parquet));
+        let by_name = self.format.or_else(|| Format::of(path));
+        by_name.map(|format| format == Format::Parquet).or_else(by_bytes) == Some(true)
     }
-}
 
-/// Lines with their numbers, counted from 1, without line ends; each is there as soon as it is whole.
-pub fn lines<R: BufRead>(
-    name: String,
-    mut input: R,
-) -> impl Iterator<Item = Result<(u64, String)>> + use<R> {
-    let mut number = 0;
-    std::iter::from_fn(move || {
-        number += 1;
-        let mut bytes = Vec::new();
-        match input.read_until(b'\n', &mut bytes) {
-            Ok(0) => None,
-            Ok(_) => Some(line(bytes).map(|line| (number, line))),
-            Err(error) => Some(Err(error.into())),
+    /// Without a format the name decides, then the first bytes: `PAR1` begins Parquet, `{` JSON lines, anything else is
+    /// text.
+    fn records(&self, path: &Path) -> Result<Records> {
+        let name = Name::from(name_of(path));
+        if self.format.is_none() && is_foreign(path) {
+            return Err(fault(
+                format!("{name}: files of this kind are not read"),
+                "CSV, TSV, JSON lines, Parquet and text are, all but Parquet also in .gz or .zst; --format says \
+                 which, whatever the name",
+            ));
         }
-        .map(|line| line.with_context(|| format!("{name}:{number}")))
-    })
-}
-
-fn line(mut bytes: Vec<u8>) -> Result<String> {
-    for end in [b'\n', b'\r'] {
-        bytes.pop_if(|last| *last == end);
-    }
-    match bytes.iter().position(|byte| *byte == 0) {
-        None => utf8(bytes),
-        Some(at) => Err(fault(
-            format!("not text: byte {} is 0", at + 1),
-            "text is read as UTF-8; another encoding must be converted, as with iconv",
-        )),
-    }
-}
-
-fn utf8(bytes: Vec<u8>) -> Result<String> {
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        anyhow!("not UTF-8: byte {} is 0x{:02x}", at + 1, error.as_bytes()[at])
-    })
-}
-
-fn table<R: Read + Send>(
-    source: Source,
-    builder: &ReaderBuilder,
-    watched: fn(BufReader<Bytes>) -> R,
-) -> Result<impl Iterator<Item = Result<Record>> + Send + use<R>> {
-    let Source { name, input, crlf, .. } = source;
-    let mut reader = builder.from_reader(watched(input));
-    let mut columns = Vec::new();
-    if reader.has_headers() {
-        let first = reader.byte_headers().map_err(|error| table_cause(&name, error, crlf))?;
-        columns = header(first).with_context(|| format!("{name}:1"))?;
-    }
-    Ok(reader.into_byte_records().map(move |record| {
-        let record = record.map_err(|error| table_cause(&name, error, crlf))?;
-        let line = line_of(record.position(), crlf);
-        if columns.is_empty() {
-            columns = (0..record.len()).map(|i| i.to_string()).collect();
+        let told = self.format.or_else(|| Format::of(path));
+        if told == Some(Format::Parquet) {
+            return Ok(Box::new(parquet::records(path, self.lossy)?));
         }
-        let cells = columns.iter().cloned().zip(record.iter());
-        let cells = cells.map(|(column, cell)| Ok((column, Value::String(utf8(cell.to_vec())?))));
-        let cells: Result<_> = cells.collect();
-        Ok((line, cells.with_context(|| format!("{name}:{line}"))?))
-    }))
-}
-
-/// The csv crate ends a record at CR, and so has not yet counted the line when the next one starts at LF.
-fn line_of(position: Option<&csv::Position>, crlf: bool) -> u64 {
-    position.map_or(0, |at| at.line() + u64::from(crlf && at.byte() > 0))
-}
-
-fn header(record: &ByteRecord) -> Result<Vec<String>> {
-    let columns: Vec<String> =
-        record.iter().map(|cell| utf8(cell.to_vec())).collect::<Result<_>>()?;
-    for (i, column) in columns.iter().enumerate() {
-        ensure!(!columns[..i].contains(column), "column `{column}` is there twice");
-    }
-    Ok(columns)
-}
-
-fn table_cause(name: &str, error: csv::Error, crlf: bool) -> anyhow::Error {
-    let line = line_of(error.position(), crlf);
-    match error.into_kind() {
-        ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            anyhow!("{name}:{line}: the row has {len} fields, the first one {expected_len}")
+        let source = Source::open(path).with_context(|| name.to_string())?;
+        let sniffed = match (source.parquet, source.braced) {
+            (true, _) => Format::Parquet,
+            (_, true) => Format::Jsonl,
+            _ => Format::Text,
+        };
+        let (format, header) = (told.unwrap_or(sniffed), !self.no_header);
+        if self.documents == Documents::Paragraph && format != Format::Text {
+            let cure = "--format text reads it as text";
+            bail!(
+                usage(format!("{name}: --documents paragraph is for files of text")).hint(cure)
+            );
         }
-        ErrorKind::Io(error) => match error.downcast::<Unclosed>() {
-            Ok(Unclosed { line }) => fault(
-                format!("{name}:{line}: the quote that opens here is not closed"),
-                "a quote that is text stands twice in a quoted cell; --format tsv knows no quoting",
-            ),
-            Err(error) => anyhow::Error::from(error).context(name.to_owned()),
-        },
-        other => anyhow!("{name}:{line}: {other:?}"),
+        let decode = if self.lossy { lossy } else { utf8 };
+        Ok(match format {
+            Format::Csv => table::csv(name, source, header, decode)?,
+            Format::Tsv => table::tsv(name, source, header, decode)?,
+            Format::Jsonl => Box::new(documents::json_lines(name, source.input, decode)),
+            Format::Parquet => Box::new(parquet::records(path, self.lossy)?),
+            Format::Text => match self.documents {
+                Documents::Line => Box::new(documents::text_lines(name, source.input, decode)),
+                Documents::Paragraph => {
+                    Box::new(documents::paragraphs(name, source.input, decode))
+                }
+            },
+        })
     }
 }
 
@@ -264,36 +200,45 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    fn read(name: &str, bytes: &[u8], header: bool) -> Result<Vec<Record>> {
+    /// The lines and cells of a file of this name; an error with its place.
+    fn read(name: &str, bytes: &[u8], reading: &Reading) -> Result<Vec<(u64, Map<String, Value>)>> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        records(&path, None, header)?.collect()
+        let cells = |record: Result<Record>| {
+            let Record { name, line, cells } = record?;
+            Ok((line, cells.with_context(|| format!("{name}:{line}"))?))
+        };
+        open(&[path], reading)?.map(cells).collect()
     }
 
-    fn json(records: &[Record]) -> String {
+    fn plain() -> Reading {
+        Reading::default()
+    }
+
+    fn json(records: &[(u64, Map<String, Value>)]) -> String {
         serde_json::to_string(records).unwrap()
     }
 
     #[test]
     fn csv_quotes_double_and_backslashes_stay() {
         let rows =
-            read("a.csv", b"\xef\xbb\xbfid,text\r\n1,\"a \"\"b\"\" \\\n c\"\r\n2,\\d\r\n", true);
+            read("a.csv", b"\xef\xbb\xbfid,text\r\n1,\"a \"\"b\"\" \\\n c\"\r\n2,\\d\r\n", &plain());
         let expected = r#"[[2,{"id":"1","text":"a \"b\" \\\n c"}],[4,{"id":"2","text":"\\d"}]]"#;
         assert_eq!(json(&rows.unwrap()), expected);
     }
 
     #[test]
     fn tables_without_header_number_their_columns() {
-        let rows = read("a.tsv", b"\"x\t1\ny\"\t2\n", false).unwrap();
+        let rows = read("a.tsv", b"\"x\t1\ny\"\t2\n", &Reading { no_header: true, ..plain() }).unwrap();
         assert_eq!(json(&rows), r#"[[1,{"0":"\"x","1":"1"}],[2,{"0":"y\"","1":"2"}]]"#);
     }
 
     #[test]
     fn text_keeps_empty_lines_and_json_skips_them() {
-        let rows = read("a.txt", b"one\r\n\n three", true).unwrap();
+        let rows = read("a.txt", b"one\r\n\n three", &plain()).unwrap();
         assert_eq!(json(&rows), r#"[[1,{"text":"one"}],[2,{"text":""}],[3,{"text":" three"}]]"#);
-        assert_eq!(json(&read("a", b" \n{\"a\":1}\n\n", true).unwrap()), r#"[[2,{"a":1}]]"#);
+        assert_eq!(json(&read("a", b" \n{\"a\":1}\n\n", &plain()).unwrap()), r#"[[2,{"a":1}]]"#);
     }
 
     #[test]
@@ -304,14 +249,14 @@ mod tests {
             out.write_all(part.as_bytes()).unwrap();
             bytes.extend(out.finish().unwrap());
         }
-        assert_eq!(read("a.jsonl.gz", &bytes, true).unwrap().len(), 2);
-        assert!(read("a.jsonl.gz", &bytes[..bytes.len() - 12], true).is_err());
+        assert_eq!(read("a.jsonl.gz", &bytes, &plain()).unwrap().len(), 2);
+        assert!(read("a.jsonl.gz", &bytes[..bytes.len() - 12], &plain()).is_err());
     }
 
     #[test]
     fn bad_rows_are_placed() {
         let cause = |name, bytes: &[u8]| {
-            let error = format!("{:#}", read(name, bytes, true).unwrap_err());
+            let error = format!("{:#}", read(name, bytes, &plain()).unwrap_err());
             error.split_once(name).unwrap().1.to_owned()
         };
         assert_eq!(cause("a.csv", b"a,b\n1,2\n3\n"), ":3: the row has 1 fields, the first one 2");
@@ -328,14 +273,22 @@ mod tests {
     fn endings_are_read_in_any_case() {
         let of = |name: &str| Format::of(Path::new(name));
         assert_eq!([of("x.CSV"), of("x.Tsv.GZ")], [Some(Format::Csv), Some(Format::Tsv)]);
-        for name in ["a.json.gz", "a.tar.gz", "A.PARQUET", "a.tgz"] {
+        assert_eq!([of("x.txt.zst"), of("x.zst")], [Some(Format::Text), None]);
+        for name in ["a.json.gz", "a.tar.zst", "A.PKL", "a.tgz"] {
             assert!(is_foreign(Path::new(name)), "{name}");
         }
     }
 
     #[test]
     fn a_very_long_line_is_one_document() {
-        let rows = read("a.txt", &vec![b'a'; 100 << 20], true).unwrap();
-        assert_eq!(rows[0].1["text"].as_str().unwrap().len(), 100 << 20);
+        let long = "a".repeat(100 << 20);
+        for (name, text) in [
+            ("a.txt", long.clone()),
+            ("a.jsonl", format!("{{\"text\":\"{long}\"}}")),
+            ("a.csv", format!("text\n{long}")),
+        ] {
+            let rows = read(name, text.as_bytes(), &plain()).unwrap();
+            assert_eq!(rows[0].1["text"].as_str().unwrap().len(), 100 << 20);
+        }
     }
 }

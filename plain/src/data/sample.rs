@@ -9,7 +9,7 @@ use rand_chacha::rand_core::RngCore;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::read::{Record, Records};
+use super::read::{Name, Record, Records};
 use crate::random::generator;
 
 pub const NAME: &str = "sample";
@@ -78,11 +78,12 @@ struct Grammar {
 pub fn records(name: &str) -> Result<Records> {
     let split = split(name)?;
     let grammar = Grammar::new()?;
-    let purpose = format!("{NAME} {name}");
+    let (purpose, name) = (format!("{NAME} {name}"), Name::from(format!("{NAME}/{name}")));
     Ok(Box::new((0..split.rows).map(move |row| {
         let mut rng = generator(&purpose, 0, 0);
         rng.set_stream(row);
-        Ok(grammar.record(&split, row, &mut rng))
+        let cells = Ok(grammar.record(&split, &mut rng));
+        Ok(Record { name: name.clone(), line: row + 1, cells })
     })))
 }
 
@@ -105,7 +106,7 @@ impl Grammar {
         syllables.iter().map(|choices| pick(choices, rng).as_str()).collect()
     }
 
-    fn record(&self, split: &Split, row: u64, rng: &mut impl RngCore) -> Record {
+    fn record(&self, split: &Split, rng: &mut impl RngCore) -> Map<String, Value> {
         let topic = below(TOPICS, rng);
         let text = self.document(split, topic, rng);
         let mut record = Map::from_iter([("text".to_owned(), Value::String(text))]);
@@ -114,7 +115,7 @@ impl Grammar {
             let label = (topic + usize::from(wrong) * (1 + below(TOPICS - 1, rng))) % TOPICS;
             record.insert("label".into(), json!(label));
         }
-        (row + 1, record)
+        record
     }
 
     fn document(&self, split: &Split, topic: usize, rng: &mut impl RngCore) -> String {
@@ -175,11 +176,13 @@ mod tests {
             let all: Vec<Record> = records(name).unwrap().collect::<Result<_>>().unwrap();
             assert_eq!(all.len(), rows);
             assert!(
-                all.iter()
-                    .all(|(_, r)| words.contains(&r["text"].as_str().unwrap().split(' ').count())),
+                all.iter().all(|record| {
+                    let text = record.cells.as_ref().unwrap()["text"].as_str().unwrap();
+                    words.contains(&text.split(' ').count())
+                }),
                 "{name}"
             );
-            assert_eq!(all[0].1.contains_key("label"), name == "train");
+            assert_eq!(all[0].cells.as_ref().unwrap().contains_key("label"), name == "train");
         }
     }
 }

@@ -1,20 +1,16 @@
 //! Where the splits of a data set are: a folder of files, one file, standard input, or the built-in sample.
 
-use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use sha2::{Digest, Sha256};
+use anyhow::Result;
+use serde_json::Value;
 
 use super::catalog::{Entry, catalog};
 use super::columns::Columns;
-use super::read::{Format, Records, is_stdin, name_of, records};
-use super::sample;
+use super::parquet::Classes;
+use super::read::{self, Reading, Records, is_stdin};
+use super::{files, sample};
 use crate::flags::fault;
-
-/// The endings a split is looked for with, in this order, each also with `.gz`.
-const ENDINGS: [&str; 4] = ["jsonl", "csv", "tsv", "txt"];
 
 /// A data set found, its splits not yet opened.
 pub struct Shelf {
@@ -25,22 +21,28 @@ pub struct Shelf {
 
 enum Place {
     Folder(PathBuf),
-    Stream(PathBuf),
+    Files(Vec<PathBuf>),
     Sample,
 }
 
 impl Shelf {
-    /// `data` is a name of the catalog (its files below `dir`), a directory or a file, a directory below `dir`, or
-    /// `-`.
-    pub fn find(data: &str, dir: &Path) -> Result<Self> {
+    /// `data` is one name, of the catalog (its files below `dir`), a directory, or a directory below `dir`; or files,
+    /// patterns, and `-`.
+    pub fn find(data: &[String], dir: &Path) -> Result<Self> {
+        let [data] = data else {
+            let place = Place::Files(files::expand(data)?);
+            return Ok(Self { name: data.join(" "), entry: None, place });
+        };
+        let data = data.as_str();
         let entry = catalog()?.into_iter().find(|entry| entry.name == data);
         let path = Path::new(data);
         let place = match &entry {
             Some(entry) if entry.name == sample::NAME => Place::Sample,
             Some(entry) => Place::Folder(dir.join(&entry.name)),
             None if path.is_dir() => Place::Folder(path.to_owned()),
-            None if is_stdin(path) || path.exists() => Place::Stream(path.to_owned()),
+            None if is_stdin(path) || path.exists() => Place::Files(vec![path.to_owned()]),
             None if dir.join(data).is_dir() => Place::Folder(dir.join(data)),
+            None if files::is_pattern(data) => Place::Files(files::expand(&[data.to_owned()])?),
             None => return Err(unknown(data)),
         };
         Ok(Self { name: data.to_owned(), entry, place })
@@ -49,7 +51,7 @@ impl Shelf {
     /// The data set and split that `domain` stands for.
     pub fn domain(&self, dir: &Path) -> Result<(Self, String)> {
         match self.entry.as_ref().and_then(|entry| entry.domain.clone()) {
-            Some(domain) => Ok((Self::find(&domain.data, dir)?, domain.split)),
+            Some(domain) => Ok((Self::find(&[domain.data], dir)?, domain.split)),
             None => Err(fault(
                 format!("{}: no domain corpus is known for it", self.name),
                 "name the corpus itself: prep FILE, or another data set of prep --list",
@@ -59,14 +61,14 @@ impl Shelf {
 
     /// Whether what was read is gone, as from a pipe.
     pub fn reads_once(&self) -> bool {
-        matches!(&self.place, Place::Stream(path) if !path.is_file())
+        matches!(&self.place, Place::Files(files) if !files.iter().all(|path| path.is_file()))
     }
 
     /// Whether a split is there of itself, not carved out of another.
     pub fn has(&self, split: &str) -> bool {
         match (&self.entry, &self.place) {
             (Some(entry), _) => entry.splits.iter().any(|name| name == split),
-            (None, Place::Folder(folder)) => file(folder, split).is_some(),
+            (None, Place::Folder(folder)) => !files::of_split(folder, split).is_empty(),
             (None, _) => split == "train",
         }
     }
@@ -76,40 +78,40 @@ impl Shelf {
         self.entry.as_ref().map_or_else(Columns::default, |entry| entry.columns(split))
     }
 
-    /// Opens a split: the name that messages give it, and its records.
-    pub fn open(
-        &self,
-        split: &str,
-        format: Option<Format>,
-        header: bool,
-    ) -> Result<(String, Records)> {
-        match self.path(split)? {
-            None => Ok((format!("{}/{split}", self.name), sample::records(split)?)),
-            Some(path) => Ok((name_of(&path), records(&path, format, header)?)),
+    /// Opens a split.
+    pub fn open(&self, split: &str, reading: &Reading) -> Result<Records> {
+        match self.files(split)? {
+            None => sample::records(split),
+            Some(files) => read::open(&files, reading),
         }
     }
 
-    /// sha256 of the file a split is read from, where it is a file.
-    pub fn digest(&self, split: &str) -> Result<Option<String>> {
-        let path = self.path(split)?.filter(|path| path.is_file());
-        let Some(path) = path else { return Ok(None) };
-        let mut hash = Sha256::new();
-        let copied = File::open(&path).and_then(|mut file| io::copy(&mut file, &mut hash));
-        copied.with_context(|| path.display().to_string())?;
-        Ok(Some(format!("{:x}", hash.finalize())))
+    /// The names of classes that the files of a split tell.
+    pub fn classes(&self, split: &str, reading: &Reading) -> Result<Classes> {
+        read::classes(&self.files(split)?.unwrap_or_default(), reading)
     }
 
-    fn path(&self, split: &str) -> Result<Option<PathBuf>> {
+    /// What a header says of the files a split is read from.
+    pub fn digests(&self, split: &str) -> Result<Option<(&'static str, Value)>> {
+        files::digests(&self.files(split)?.unwrap_or_default())
+    }
+
+    /// None for what is made here.
+    fn files(&self, split: &str) -> Result<Option<Vec<PathBuf>>> {
         if !self.has(split) {
             return Err(self.no_split(split));
         }
         match &self.place {
             Place::Sample => Ok(None),
-            Place::Stream(path) => Ok(Some(path.clone())),
-            Place::Folder(folder) => match file(folder, split) {
-                Some(path) => Ok(Some(path)),
-                None => Err(missing(folder, split)),
-            },
+            Place::Files(files) => Ok(Some(files.clone())),
+            Place::Folder(folder) => {
+                let found = files::of_split(folder, split);
+                if found.is_empty() {
+                    return Err(missing(folder, split));
+                }
+                files::complete(&found, split)?;
+                Ok(Some(found))
+            }
         }
     }
 
@@ -117,8 +119,10 @@ impl Shelf {
         let cause = format!("{}: no split `{split}`", self.name);
         let there_are = match &self.entry {
             Some(entry) => format!("splits are {}", entry.splits.join(", ")),
-            None => "a split is a file called SPLIT.jsonl, .csv, .tsv or .txt, with or without .gz"
-                .into(),
+            None => format!(
+                "a split is a file called SPLIT.{{{}}}[.gz|.zst], or several, SPLIT-00000-of-00002.…",
+                files::ENDINGS.join(",")
+            ),
         };
         match split {
             "validation" | "test" => fault(cause, "--carve 0.1 takes one out of train"),
@@ -127,14 +131,9 @@ impl Shelf {
     }
 }
 
-fn file(folder: &Path, split: &str) -> Option<PathBuf> {
-    let names = ENDINGS.iter().flat_map(|e| [format!("{split}.{e}"), format!("{split}.{e}.gz")]);
-    names.map(|name| folder.join(name)).find(|path| path.is_file())
-}
-
 fn missing(folder: &Path, split: &str) -> anyhow::Error {
     let place = folder.join(split);
-    let cause = format!("{}.{{{}}}[.gz]: no such file", place.display(), ENDINGS.join(","));
+    let cause = format!("{}.{{{}}}[.gz|.zst]: no such file", place.display(), files::ENDINGS.join(","));
     let cure = "tapt does not download data yet: put the file there, or name another folder with --data DIR";
     fault(cause, cure)
 }
