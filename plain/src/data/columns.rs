@@ -226,7 +226,8 @@ mod tests {
     fn the_first_record_decides_whether_there_are_labels() {
         let later = |label: Value| {
             let records = [json!({"text": "a"}), json!({"text": "b", "label": label})];
-            let records = [1, 2].into_iter().zip(records).map(|(line, record)| Ok(at(line, record)));
+            let records =
+                [1, 2].into_iter().zip(records).map(|(line, record)| Ok(at(line, record)));
             rows(Box::new(records), Columns::default(), None).nth(1).unwrap()
         };
         let cause = format!("{:#}", later(json!("x")).unwrap_err());

@@ -92,12 +92,9 @@ pub fn complete(files: &[PathBuf], split: &str) -> Result<()> {
     for (i, path) in files.iter().enumerate() {
         let ending = ending(path).unwrap_or_default();
         match part(path, split, &ending) {
-            Some(at) if at != (i, files.len()) => bail!(
-                "{}: one of {} files, but {} are there",
-                path.display(),
-                at.1,
-                files.len()
-            ),
+            Some(at) if at != (i, files.len()) => {
+                bail!("{}: one of {} files, but {} are there", path.display(), at.1, files.len())
+            }
             _ => {}
         }
     }

@@ -198,13 +198,25 @@ impl Input {
         ))
     }
 
-    fn rows(&self, shelf: &Shelf, split: &str, columns: &Columns, skipped: Skipped) -> Result<Rows> {
+    fn rows(
+        &self,
+        shelf: &Shelf,
+        split: &str,
+        columns: &Columns,
+        skipped: Skipped,
+    ) -> Result<Rows> {
         let records = shelf.open(split, &self.reading)?;
         Ok(rows(records, columns.clone(), self.reading.skip_bad.then_some(skipped)))
     }
 
     /// Says how many rows cannot be read, where they can be read twice.
-    fn count_bad(&self, shelf: &Shelf, split: &str, columns: &Columns, source: &mut Value) -> Result<()> {
+    fn count_bad(
+        &self,
+        shelf: &Shelf,
+        split: &str,
+        columns: &Columns,
+        source: &mut Value,
+    ) -> Result<()> {
         if !self.reading.skip_bad {
             return Ok(());
         }

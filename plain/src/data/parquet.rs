@@ -50,9 +50,8 @@ pub fn records(
     let owned = path.to_owned();
     let mut worker = Some(caught(move || read(&owned, lossy, &send))?);
     let name = name_of(path);
-    let end = iter::from_fn(move || {
-        finish(worker.take()?).with_context(|| name.clone()).err().map(Err)
-    });
+    let end =
+        iter::from_fn(move || finish(worker.take()?).with_context(|| name.clone()).err().map(Err));
     Ok(receive.into_iter().flatten().map(Ok).chain(end))
 }
 
@@ -178,7 +177,10 @@ fn columns(group: &dyn RowGroupReader, lossy: bool) -> Result<Vec<Column>> {
             lossy,
         });
     }
-    ensure!(columns.iter().any(|column| column.reader.is_some()), "no column holds text or numbers");
+    ensure!(
+        columns.iter().any(|column| column.reader.is_some()),
+        "no column holds text or numbers"
+    );
     Ok(columns)
 }
 

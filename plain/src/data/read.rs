@@ -175,9 +175,7 @@ impl Reading {
         let (format, header) = (told.unwrap_or(sniffed), !self.no_header);
         if self.documents == Documents::Paragraph && format != Format::Text {
             let cure = "--format text reads it as text";
-            bail!(
-                usage(format!("{name}: --documents paragraph is for files of text")).hint(cure)
-            );
+            bail!(usage(format!("{name}: --documents paragraph is for files of text")).hint(cure));
         }
         let decode = if self.lossy { lossy } else { utf8 };
         Ok(match format {
@@ -187,9 +185,7 @@ impl Reading {
             Format::Parquet => Box::new(parquet::records(path, self.lossy)?),
             Format::Text => match self.documents {
                 Documents::Line => Box::new(documents::text_lines(name, source.input, decode)),
-                Documents::Paragraph => {
-                    Box::new(documents::paragraphs(name, source.input, decode))
-                }
+                Documents::Paragraph => Box::new(documents::paragraphs(name, source.input, decode)),
             },
         })
     }
@@ -222,15 +218,19 @@ mod tests {
 
     #[test]
     fn csv_quotes_double_and_backslashes_stay() {
-        let rows =
-            read("a.csv", b"\xef\xbb\xbfid,text\r\n1,\"a \"\"b\"\" \\\n c\"\r\n2,\\d\r\n", &plain());
+        let rows = read(
+            "a.csv",
+            b"\xef\xbb\xbfid,text\r\n1,\"a \"\"b\"\" \\\n c\"\r\n2,\\d\r\n",
+            &plain(),
+        );
         let expected = r#"[[2,{"id":"1","text":"a \"b\" \\\n c"}],[4,{"id":"2","text":"\\d"}]]"#;
         assert_eq!(json(&rows.unwrap()), expected);
     }
 
     #[test]
     fn tables_without_header_number_their_columns() {
-        let rows = read("a.tsv", b"\"x\t1\ny\"\t2\n", &Reading { no_header: true, ..plain() }).unwrap();
+        let rows =
+            read("a.tsv", b"\"x\t1\ny\"\t2\n", &Reading { no_header: true, ..plain() }).unwrap();
         assert_eq!(json(&rows), r#"[[1,{"0":"\"x","1":"1"}],[2,{"0":"y\"","1":"2"}]]"#);
     }
 

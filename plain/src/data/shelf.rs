@@ -133,7 +133,8 @@ impl Shelf {
 
 fn missing(folder: &Path, split: &str) -> anyhow::Error {
     let place = folder.join(split);
-    let cause = format!("{}.{{{}}}[.gz|.zst]: no such file", place.display(), files::ENDINGS.join(","));
+    let cause =
+        format!("{}.{{{}}}[.gz|.zst]: no such file", place.display(), files::ENDINGS.join(","));
     let cure = "tapt does not download data yet: put the file there, or name another folder with --data DIR";
     fault(cause, cure)
 }

@@ -36,7 +36,10 @@ impl Skipped {
     }
 
     /// Leaves out what cannot be read: the inner errors. Fails at the end if nothing else was there.
-    pub fn leave_out(self, rows: impl Iterator<Item = Result<Result<Row>>> + Send + 'static) -> Rows {
+    pub fn leave_out(
+        self,
+        rows: impl Iterator<Item = Result<Result<Row>>> + Send + 'static,
+    ) -> Rows {
         let seen = self.clone();
         let read = rows.filter_map(move |row| match row {
             Err(error) => Some(Err(error)),
