@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::iter;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
@@ -94,7 +94,7 @@ fn open(path: &Path) -> Result<SerializedFileReader<File>> {
     SerializedFileReader::new(file).map_err(cause)
 }
 
-fn footer_classes(path: &PathBuf) -> Result<Classes> {
+fn footer_classes(path: &Path) -> Result<Classes> {
     let file = open(path)?;
     let mut entries = file.metadata().file_metadata().key_value_metadata().into_iter().flatten();
     let entry = entries.find(|entry| entry.key == "huggingface");
@@ -115,7 +115,7 @@ fn footer_classes(path: &PathBuf) -> Result<Classes> {
 }
 
 /// Sends the rows on until there are no more, or nobody wants them.
-fn read(path: &PathBuf, lossy: bool, send: &SyncSender<Vec<Record>>) -> Result<()> {
+fn read(path: &Path, lossy: bool, send: &SyncSender<Vec<Record>>) -> Result<()> {
     let (file, name) = (open(path)?, Name::from(name_of(path)));
     let mut row = 0;
     for group in 0..file.num_row_groups() {

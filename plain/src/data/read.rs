@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
 use super::bytes::Source;
-use super::utf8::{lossy, utf8};
+use super::utf8::{lossy, strict};
 use super::{documents, parquet, table};
 use crate::flags::{fault, usage};
 
@@ -177,7 +177,7 @@ impl Reading {
             let cure = "--format text reads it as text";
             bail!(usage(format!("{name}: --documents paragraph is for files of text")).hint(cure));
         }
-        let decode = if self.lossy { lossy } else { utf8 };
+        let decode = if self.lossy { lossy } else { strict };
         Ok(match format {
             Format::Csv => table::csv(name, source, header, decode)?,
             Format::Tsv => table::tsv(name, source, header, decode)?,
