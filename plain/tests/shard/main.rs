@@ -33,8 +33,14 @@ fn header(vocab_size: u32) -> Header {
 }
 
 fn by(seed: u64, epoch: u64, prob: f64) -> MaskedBy {
-    let masking = Masking { prob, replace: Replace([0.8, 0.1, 0.1]), unit: Unit::Token };
-    MaskedBy { masking, seed, epoch, epochs: 1 }
+    MaskedBy {
+        masking: Masking { prob, ..Default::default() },
+        seed,
+        epoch,
+        epochs: 1,
+        draw: 0,
+        draws: 1,
+    }
 }
 
 fn write(header: &Header, sequences: &[Sequence]) -> Vec<u8> {
