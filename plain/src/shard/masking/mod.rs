@@ -6,7 +6,7 @@
 
 mod by;
 mod span;
-mod word;
+pub(super) mod word;
 
 use std::fmt;
 use std::ops::Range;
