@@ -8,6 +8,8 @@ pub mod data;
 pub mod flags;
 /// Plain numbers, no tensors: confusion, F1, MCC.
 pub mod metrics;
+/// What a file is: header, counts, first records.
+pub mod peek;
 /// Randomness named by what it is for, so that nothing needs a generator's state.
 pub mod random;
 /// Scores and logs to tables.

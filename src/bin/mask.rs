@@ -10,11 +10,12 @@ use plain::shard::{MaskedBy, Masker, Masking, Segment, agree, segments, write_ma
 /// Choose tokens to predict, and hide them.
 ///
 /// Reads token shards and writes them masked, once per epoch, each epoch masked
-/// anew. What is masked depends on --seed, the epoch and the number of the
-/// sequence alone: the same call gives the same bytes, on any machine.
+/// anew. What is masked depends on --seed, the epoch, the draw and the number of
+/// the sequence alone: the same call gives the same bytes, on any machine.
 ///
 ///   prep sample --tokenizer runs/base | mask --prob 0.15 > shard.bin
 ///   mask --epochs 20 --seed 1 train.tok | pretrain --model runs/base -o runs/tapt
+///   mask --exact --draws 5 dev.tok > dev.bin; evaluate runs/tapt dev.bin
 #[derive(Parser)]
 #[command(version, args_override_self = true, verbatim_doc_comment)]
 struct Args {
@@ -28,6 +29,10 @@ struct Args {
     /// Passes over the shards, each masked anew; 0 goes on for ever
     #[arg(long, default_value_t = 1)]
     epochs: u64,
+
+    /// Draws of each sequence in an epoch, for masks to evaluate on
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = plain::flags::count)]
+    draws: u64,
 
     /// Seed of the masks
     #[arg(long, default_value_t = 0)]
@@ -72,8 +77,10 @@ fn first_epoch(args: &Args, out: &mut impl Write) -> Result<Vec<Segment>> {
             let named = || part.name().to_owned();
             ensure!(segment.masked_by().is_none(), "{}: it is masked already", part.name());
             agree(kept.first().unwrap_or(&segment), &segment).with_context(named)?;
-            let masker = masker(args, 0, &segment).with_context(named)?;
-            write_masked(out, &segment, &masker, count)?;
+            for draw in 0..args.draws {
+                let masker = masker(args, (0, draw), &segment).with_context(named)?;
+                write_masked(out, &segment, &masker, count)?;
+            }
             count += segment.len() as u64;
             match kept.first() {
                 Some(_) if !again => {}
@@ -92,14 +99,16 @@ fn write_epoch<'a>(
 ) -> Result<()> {
     let mut count = 0;
     for segment in segments {
-        write_masked(out, segment, &masker(args, epoch, segment)?, count)?;
+        for draw in 0..args.draws {
+            write_masked(out, segment, &masker(args, (epoch, draw), segment)?, count)?;
+        }
         count += segment.len() as u64;
     }
     Ok(())
 }
 
-fn masker(args: &Args, epoch: u64, segment: &Segment) -> Result<Masker> {
-    let masking = args.masking.clone();
-    let by = MaskedBy { masking, seed: args.seed, epoch, epochs: args.epochs };
+fn masker(args: &Args, (epoch, draw): (u64, u64), segment: &Segment) -> Result<Masker> {
+    let Args { seed, epochs, draws, .. } = *args;
+    let by = MaskedBy { masking: args.masking.clone(), seed, epoch, epochs, draw, draws };
     Masker::new(&by, segment.header())
 }

@@ -39,7 +39,9 @@ impl Epochs {
         if let Some(by) = first.masked_by() {
             ensure!(
                 *masking == Masking::default() || *masking == by.masking,
-                usage("--prob, --replace, --unit: the stream is masked already, otherwise")
+                usage(
+                    "--prob, --replace, --unit, --exact: the stream is masked already, otherwise"
+                )
             );
             let (now, next) = gather(first, &mut rest)?;
             return Ok(Self::Masked { now, epoch: 0, next, rest });
@@ -131,8 +133,9 @@ impl Rows for Epochs {
     fn enter(&mut self, wanted: u64) -> Result<()> {
         match self {
             Self::Plain { shard, masking, seed, masker } => {
+                let masking = masking.clone();
                 let by =
-                    MaskedBy { masking: masking.clone(), seed: *seed, epoch: wanted, epochs: 0 };
+                    MaskedBy { masking, seed: *seed, epoch: wanted, epochs: 0, draw: 0, draws: 1 };
                 *masker = Some(Masker::new(&by, shard.header())?);
             }
             Self::Masked { now, epoch, next, rest } => {

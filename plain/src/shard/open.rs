@@ -167,7 +167,7 @@ pub fn agree(first: &Segment, other: &Segment) -> Result<()> {
     let masking = |s: &Segment| s.masked_by().map(|by| by.masking.clone());
     ensure!(
         masking(first) == masking(other),
-        "masked with another --prob, --replace or --unit than what came before it"
+        "masked with another --prob, --replace, --unit or --exact than what came before it"
     );
     let pairs = |s: &Segment| if s.is_pairs() { "pairs" } else { "single texts" };
     ensure!(pairs(first) == pairs(other), "{}, unlike what came before it", pairs(other));

@@ -100,8 +100,9 @@ impl Segment {
         Ok((layout, len))
     }
 
-    /// Checks `bytes[data..]` against `layout`: dtypes, shapes, offsets, ids, labels, masked positions.
-    pub fn new(bytes: Bytes, data: usize, layout: &Metadata) -> Result<Self> {
+    /// Checks `layout` of the tensors in `bytes[data..]`, dtypes and shapes, but nothing that is in them: only `check`
+    /// makes it a segment that can be used.
+    pub(super) fn declared(bytes: Bytes, data: usize, layout: &Metadata) -> Result<Self> {
         let none = Default::default();
         let meta = Meta::from_map(layout.metadata().as_ref().unwrap_or(&none))?;
         let width = width(meta.header.vocab_size);
@@ -118,7 +119,7 @@ impl Segment {
                 Some((masked, tensors.sized("targets", id, m)?))
             }
         };
-        let segment = Self {
+        Ok(Self {
             width,
             len,
             tokens,
@@ -130,13 +131,34 @@ impl Segment {
             masked,
             meta,
             bytes,
-        };
-        segment.check(t)?;
-        Ok(segment)
+        })
     }
 
-    fn check(&self, t: usize) -> Result<()> {
-        let offsets = self.at(&self.offsets);
+    /// The first `n` sequences alone, as declared: what comes after them is not looked at.
+    pub(super) fn narrowed(mut self, n: usize) -> Self {
+        if n >= self.len {
+            return self;
+        }
+        let t = self.tokens().len().min(u64_at(self.at(&self.offsets), n) as usize);
+        if let Some((masked, targets)) = self.masked.clone() {
+            // As many as can be in order below t, and one more where they are not.
+            let positions = Ints::new(self.at(&masked), 4).iter().take(t + 1);
+            let m = positions.take_while(|&at| (at as usize) < t).count();
+            self.masked = Some((first(&masked, m * 4), first(&targets, m * self.width)));
+        }
+        self.len = n;
+        self.offsets = first(&self.offsets, (n + 1) * 8);
+        self.tokens = first(&self.tokens, t * self.width);
+        self.words = first(&self.words, t.div_ceil(8));
+        self.rows = first(&self.rows, n * 8);
+        self.labels = self.labels.map(|labels| first(&labels, n * 8));
+        self.second = self.second.map(|second| first(&second, n * 2));
+        self
+    }
+
+    /// Checks all that is in the tensors: offsets, ids, labels, masked positions.
+    pub(super) fn check(&self) -> Result<()> {
+        let (offsets, t) = (self.at(&self.offsets), self.tokens().len());
         let mut last = 0;
         for i in 0..=self.len {
             let next = u64_at(offsets, i);
@@ -299,6 +321,10 @@ impl Segment {
     fn ids(&self, range: &Range<usize>) -> Ints<'_> {
         Ints::new(self.at(range), self.width)
     }
+}
+
+fn first(range: &Range<usize>, bytes: usize) -> Range<usize> {
+    range.start..range.end.min(range.start + bytes)
 }
 
 fn partition_point(sorted: Ints<'_>, bound: usize) -> usize {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use memmap2::Mmap;
 
+use super::outline::Outline;
 use super::segment::{Bytes, Segment};
 
 /// The segments of one shard, front to back.
@@ -82,7 +83,26 @@ impl Segments {
             }
         };
         self.at += bytes.as_ref().len();
-        Segment::new(bytes, data, &layout).map(Some)
+        Segment::declared(bytes, data, &layout).map(Some)
+    }
+
+    /// The next segment: what its header says, and its first `n` sequences. Of a mapped file nothing more is read.
+    pub fn outline(&mut self, n: usize) -> Option<Result<Outline>> {
+        self.advance(|declared| Outline::new(declared, n))
+    }
+
+    fn advance<T>(&mut self, made: impl Fn(Segment) -> Result<T>) -> Option<Result<T>> {
+        if self.failed {
+            return None;
+        }
+        let at = self.at;
+        let next = self.read().and_then(|declared| declared.map(made).transpose());
+        let next = next.with_context(|| match at {
+            0 => self.name.clone(),
+            _ => format!("{}: segment at byte {at}", self.name),
+        });
+        self.failed = next.is_err();
+        next.transpose()
     }
 }
 
@@ -110,16 +130,10 @@ impl Iterator for Segments {
     type Item = Result<Segment>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.failed {
-            return None;
-        }
-        let at = self.at;
-        let next = self.read().with_context(|| match at {
-            0 => self.name.clone(),
-            _ => format!("{}: segment at byte {at}", self.name),
-        });
-        self.failed = next.is_err();
-        next.transpose()
+        self.advance(|declared| {
+            declared.check()?;
+            Ok(declared)
+        })
     }
 }
 

@@ -164,6 +164,16 @@ impl Tokenizer {
         self.inner.decode(tokens, true).map_err(failed)
     }
 
+    /// The text of some tokens with mask and unknown tokens shown; other special ones are left out.
+    pub fn decode_masked(&self, tokens: &[u32]) -> Result<String> {
+        let special = &self.special;
+        let shown = |id: &u32| {
+            !special.all.contains(id) || [special.mask, special.unk].contains(&Some(*id))
+        };
+        let shown: Vec<u32> = tokens.iter().copied().filter(shown).collect();
+        self.inner.decode(&shown, false).map_err(failed)
+    }
+
     /// The token of an id, as the vocabulary spells it.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
