@@ -1,0 +1,127 @@
+//! A look at text before anything is trained on it: statistics of a split, how far two bodies of text lie apart, and
+//! which texts of one are near to those of another.
+
+mod compare;
+mod lengths;
+mod nearest;
+mod read;
+mod select;
+mod stats;
+mod tfidf;
+mod unigrams;
+mod vectors;
+
+use std::fmt::Display;
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use serde_json::Value;
+
+use crate::cli;
+use crate::data::Input;
+use crate::flags::{fault, usage};
+use crate::text::{Encoding, Tokenizer};
+use compare::Comparison;
+use select::{Select, Selected};
+use stats::Stats;
+
+/// What to look at.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Survey {
+    /// Count rows, labels, lengths, duplicates, with --tokenizer also tokens, and write no shard: JSON on standard
+    /// output, a picture on standard error
+    #[arg(long, conflicts_with_all = ["compare", "jsonl", "train_tokenizer"])]
+    stats: bool,
+
+    /// Compare the words of two data sets, files or token shards, and write no shard: JSON on standard output, a
+    /// table on standard error. The other flags go for both
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["source", "jsonl", "train_tokenizer"])]
+    compare: Vec<String>,
+
+    #[command(flatten)]
+    select: Select,
+}
+
+/// Where texts come from and where what is found goes.
+pub struct Place<'a> {
+    pub input: &'a Input,
+    pub dir: &'a Path,
+    pub encoding: &'a Encoding,
+    pub output: Option<&'a Path>,
+    pub jsonl: bool,
+}
+
+impl Survey {
+    /// Does what was asked for; nothing if nothing was.
+    pub fn run(&self, place: &Place) -> Result<Option<String>> {
+        if let [a, b] = &self.compare[..] {
+            let found = Comparison::of([a, b], place.input, place.dir, place.tokenizer()?)?;
+            return place.tell(&found.to_json(), &found).map(Some);
+        }
+        if self.stats {
+            place.check_text()?;
+            let data = place.input.open(place.dir)?;
+            data.notes.iter().for_each(cli::note);
+            let found = Stats::of(data, place.tokenizer()?)?;
+            return place.tell(&found.to_json(), &found).map(Some);
+        }
+        let Some(task) = &self.select.select_near else { return Ok(None) };
+        if place.jsonl && place.input.source == "-" {
+            let cure = "write it to a file first";
+            bail!(usage("--jsonl reads DATA twice, and standard input is read once").hint(cure));
+        }
+        let found = self.select.find(task, place.input, place.dir, place.encoding)?;
+        place.write(&found, &found.near, None, place.output)?;
+        if let Some(control) = &self.select.control {
+            place.write(&found, &found.control, Some(place.input.seed), Some(control))?;
+        }
+        if let Some(neighbours) = &self.select.neighbours {
+            let mut out = cli::text_output(Some(neighbours))?;
+            found.write_neighbours(&mut out)?;
+            out.commit()?;
+        }
+        Ok(Some(found.summary()))
+    }
+}
+
+impl Place<'_> {
+    /// The tokenizer, if one was named.
+    fn tokenizer(&self) -> Result<Option<Tokenizer>> {
+        self.encoding.tokenizer.as_ref().map(|_| self.encoding.open()).transpose()
+    }
+
+    fn check_text(&self) -> Result<()> {
+        let cause = || format!("{}: is a token shard, and --stats reads texts", self.input.source);
+        match read::shard(&self.input.source)? {
+            Some(_) => Err(fault(cause(), "peek shows what is in a shard")),
+            None => Ok(()),
+        }
+    }
+
+    /// JSON for programs, a picture for people.
+    fn tell(&self, json: &Value, picture: &impl Display) -> Result<String> {
+        let mut out = cli::text_output(self.output)?;
+        writeln!(out, "{json}")?;
+        out.commit()?;
+        Ok(picture.to_string())
+    }
+
+    fn write(
+        &self,
+        found: &Selected,
+        places: &[usize],
+        seed: Option<u64>,
+        to: Option<&Path>,
+    ) -> Result<()> {
+        let mut out = if self.jsonl { cli::text_output(to)? } else { cli::output(to)? };
+        match self.jsonl {
+            true => found.corpus.write_rows(places, self.dir, &mut out)?,
+            false => {
+                let about = found.about(seed);
+                found.corpus.write(places, &about, cli::command_line(), &mut out)?;
+            }
+        }
+        out.commit()
+    }
+}
