@@ -32,7 +32,7 @@ struct Args {
     encoding: Encoding,
 
     /// Write the rows as JSON lines, {"text","pair","label","row"}, instead of a shard
-    #[arg(long, conflicts_with_all = ["tokenizer", "train_tokenizer", "max_length"])]
+    #[arg(long, conflicts_with = "train_tokenizer")]
     jsonl: bool,
 
     /// Train a tokenizer of N tokens on the texts, into the directory -o, instead of writing a shard
@@ -125,11 +125,14 @@ fn write_shard(args: &Args, tokenizer: &Tokenizer, data: Dataset) -> Result<Stri
         writer = writer.labels(data.labels);
     }
     let mut count = Count::default();
-    let encode = |texts: &[_]| tokenizer.encode_batch(texts);
-    data::in_batches(data.examples, encode, |example, encoded| {
-        count.add(&encoded, example.text.is_empty());
-        writer.push(encoded.into_sequence(example.label, example.row))
-    })?;
+    data::in_batches(
+        data.examples,
+        |texts| tokenizer.encode_batch(texts),
+        |example, encoded| {
+            count.add(&encoded, example.text.is_empty());
+            writer.push(encoded.into_sequence(example.label, example.row))
+        },
+    )?;
     writer.finish()?.commit()?;
     Ok(count.to_string())
 }

@@ -15,7 +15,7 @@ use std::fmt::Display;
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
 use crate::cli;
@@ -66,7 +66,10 @@ impl Survey {
             let found = Stats::of(data, place.tokenizer()?)?;
             return place.tell(&found.to_json(), &found).map(Some);
         }
-        let Some(task) = &self.select.select_near else { return Ok(None) };
+        let Some(task) = &self.select.select_near else {
+            place.check_rows()?;
+            return Ok(None);
+        };
         if place.jsonl && place.input.source == "-" {
             let cure = "write it to a file first";
             bail!(usage("--jsonl reads DATA twice, and standard input is read once").hint(cure));
@@ -97,6 +100,14 @@ impl Place<'_> {
             Some(_) => Err(fault(cause(), "peek shows what is in a shard")),
             None => Ok(()),
         }
+    }
+
+    /// Only those who select by tokens need both.
+    fn check_rows(&self) -> Result<()> {
+        let tokens = self.encoding.tokenizer.is_some() || self.encoding.max_length.is_some();
+        let cure = "--tokenizer and --max-length are for shards";
+        ensure!(!(self.jsonl && tokens), usage("--jsonl writes texts, not tokens").hint(cure));
+        Ok(())
     }
 
     /// JSON for programs, a picture for people.

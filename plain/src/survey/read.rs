@@ -19,11 +19,14 @@ pub fn each(
         }
         return Ok(());
     };
-    let encode = |texts: &[_]| tokenizer.encode_batch(texts);
-    in_batches(examples, encode, |example, encoded| {
-        take(example, &encoded.tokens);
-        Ok(())
-    })
+    in_batches(
+        examples,
+        |texts| tokenizer.encode_batch(texts),
+        |example, encoded| {
+            take(example, &encoded.tokens);
+            Ok(())
+        },
+    )
 }
 
 /// The segments of `source` if it is a file that holds a token shard.
