@@ -132,7 +132,9 @@ impl fmt::Display for Comparison {
         }
         for (side, only) in self.sides.iter().zip(&found.only) {
             let words: Vec<&str> = only.iter().take(SHOWN).copied().collect();
-            write!(f, "\nof {} alone: {}", side.name, words.join(" "))?;
+            if !words.is_empty() {
+                write!(f, "\nof {} alone: {}", side.name, words.join(" "))?;
+            }
         }
         Ok(())
     }

@@ -54,15 +54,24 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    pub fn open(input: &Input, dir: &Path, encoding: &Encoding, tokenizer: &str) -> Result<Self> {
+    /// Opens the data that `input` names; text is encoded, with the tokenizer that wrote `task`.
+    pub fn open(input: &Input, dir: &Path, encoding: &Encoding, task: &Shard) -> Result<Self> {
         let source = &input.source;
         if let Some(segments) = shard(source)? {
             let shard = Shard::read([segments])?;
             check_plain(source, &shard)?;
             return Ok(Self { shard, input: None, _file: None });
         }
+        if encoding.tokenizer.is_none() {
+            let cure = "name the one that wrote the task's shard, or give DATA as a shard of it";
+            bail!(usage(format!("{source}: no --tokenizer given")).hint(cure));
+        }
         let with = encoding.open()?;
-        check_tokenizer("--tokenizer", with.digest(), tokenizer)?;
+        let cure = "name the model whose tokenizer wrote the task's shard";
+        ensure!(
+            with.digest() == task.header().tokenizer,
+            fault("--tokenizer is not the one that wrote the task's shard", cure)
+        );
         let file = NamedTempFile::new().context("temporary file")?;
         encode_into(&file, input, dir, &with)?;
         let shard = Shard::read([segments(file.path())?])?;
@@ -132,6 +141,12 @@ impl Corpus {
     }
 }
 
+/// `n` places of the pool, each at most once, every set of `n` equally likely.
+fn draw(pool: &[usize], n: usize, seed: u64) -> Vec<usize> {
+    let drawn = choose(pool.len(), n, &mut generator("control", seed, 0));
+    pool.iter().zip(drawn).filter(|(_, drawn)| *drawn).map(|(at, _)| *at).collect()
+}
+
 fn encode_into(file: &NamedTempFile, input: &Input, dir: &Path, with: &Tokenizer) -> Result<()> {
     let data = input.open(dir)?;
     let mut writer = Writer::new(io::BufWriter::new(file), with.header(data.source, String::new()));
@@ -176,7 +191,7 @@ impl Select {
         let name = task.display().to_string();
         let shard = Shard::open_one(task)?;
         check_plain(&name, &shard)?;
-        let corpus = Corpus::open(input, dir, encoding, &shard.header().tokenizer)?;
+        let corpus = Corpus::open(input, dir, encoding, &shard)?;
         let pool = corpus.distinct();
         let by = if self.vectors.is_some() { "vectors" } else { "tfidf" };
         let nearness: Box<dyn Nearness> = match self.vector_files()? {
@@ -190,10 +205,8 @@ impl Select {
         let neighbours = nearest(&*nearness, &pool, self.k as usize);
         drop(nearness);
         let near: BTreeSet<usize> = neighbours.iter().flatten().map(|near| near.at).collect();
-        let drawn = choose(pool.len(), near.len(), &mut generator("control", input.seed, 0));
-        let control = pool.iter().zip(drawn).filter(|(_, drawn)| *drawn).map(|(at, _)| *at);
         Ok(Selected {
-            control: control.collect(),
+            control: draw(&pool, near.len(), input.seed),
             near: near.into_iter().collect(),
             distinct: pool.len(),
             about: json!({"near": name, "k": self.k, "by": by}),
@@ -251,5 +264,33 @@ impl Selected {
             self.distinct,
             self.task.len(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::survey::tests::shard;
+
+    #[test]
+    fn the_first_of_each_text_counts() {
+        let shard = shard(&[&[5, 6], &[6, 5], &[5, 6], &[5], &[6, 5]]);
+        let corpus = Corpus { shard, input: None, _file: None };
+        assert_eq!(corpus.distinct(), [0, 1, 3]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_control_is_drawn_without_replacement(pool in 0..300usize, share in 0.0..=1.0, seed: u64) {
+            let pool: Vec<usize> = (0..pool).map(|at| 3 * at + 1).collect();
+            let n = (pool.len() as f64 * share) as usize;
+            let drawn = draw(&pool, n, seed);
+            prop_assert_eq!(drawn.len(), n);
+            prop_assert!(drawn.is_sorted_by(|a, b| a < b));
+            prop_assert!(drawn.iter().all(|at| pool.contains(at)));
+            prop_assert_eq!(&drawn, &draw(&pool, n, seed));
+        }
     }
 }

@@ -86,3 +86,57 @@ fn weights(view: View, idf: &[f32]) -> (Vec<(u32, f32)>, f32) {
     let norm = weights.iter().map(|(_, weight)| weight * weight).sum::<f32>().sqrt();
     (weights, norm)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::survey::nearest::nearest;
+    use crate::survey::tests::shard;
+
+    /// The cosine of the definition, over words as bags, in 64 bits.
+    fn cosine(task: &[u32], text: &[u32], corpus: &[Vec<u32>]) -> f64 {
+        let df = |token| corpus.iter().filter(|text| text.contains(&token)).count() as f64;
+        let idf = |token| ((1.0 + corpus.len() as f64) / (1.0 + df(token))).ln() + 1.0;
+        let weight = |text: &[u32], token: u32| {
+            let known = token >= 5 && df(token) > 0.0;
+            let count = text.iter().filter(|other| **other == token).count() as f64;
+            if known { count * idf(token) } else { 0.0 }
+        };
+        let dot = |a: &[u32], b: &[u32]| -> f64 {
+            (0..30).map(|token| weight(a, token) * weight(b, token)).sum()
+        };
+        dot(task, text) / (dot(task, task) * dot(text, text)).sqrt()
+    }
+
+    #[test]
+    fn special_and_strange_tokens_make_no_neighbours() {
+        let task = shard(&[&[0, 2], &[0, 9, 2], &[0, 5, 2]]);
+        let corpus = shard(&[&[0, 5, 2], &[0, 2], &[0, 5, 2, 2]]);
+        let found = nearest(&TfIdf::new(&task, &corpus, &[0, 1, 2]), &[0, 1, 2], 5);
+        let places: Vec<Vec<usize>> =
+            found.iter().map(|found| found.iter().map(|near| near.at).collect()).collect();
+        assert_eq!(places, [vec![], vec![], vec![0, 2]]);
+    }
+
+    proptest! {
+        #[test]
+        fn scores_are_those_of_the_definition(
+            task in prop::collection::vec(prop::collection::vec(0..30u32, 1..12), 1..5),
+            corpus in prop::collection::vec(prop::collection::vec(0..30u32, 1..12), 1..20),
+        ) {
+            let refs = |texts: &[Vec<u32>]| shard(&texts.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            let pool: Vec<usize> = (0..corpus.len()).collect();
+            let found = nearest(&TfIdf::new(&refs(&task), &refs(&corpus), &pool), &pool, corpus.len());
+            for (task, found) in task.iter().zip(found) {
+                let near = corpus.iter().filter(|text| cosine(task, text, &corpus) > 0.0);
+                prop_assert_eq!(near.count(), found.len());
+                for near in found {
+                    let wanted = cosine(task, &corpus[near.at], &corpus);
+                    prop_assert!((wanted - f64::from(near.score)).abs() < 1e-5);
+                }
+            }
+        }
+    }
+}

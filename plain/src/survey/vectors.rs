@@ -138,3 +138,92 @@ fn dot(xs: &[f32], ys: &[f32]) -> f32 {
     }
     sums.iter().sum::<f32>() + rest
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use safetensors::tensor::TensorView;
+    use tempfile::NamedTempFile;
+
+    use super::*;
+    use crate::survey::nearest::nearest;
+    use crate::survey::tests::shard;
+
+    fn bytes<const N: usize>(values: impl IntoIterator<Item = [u8; N]>) -> Vec<u8> {
+        values.into_iter().flatten().collect()
+    }
+
+    fn file(vectors: &[Vec<f32>], shape: &[usize], rows: &[u64]) -> NamedTempFile {
+        let values = bytes(vectors.iter().flatten().map(|x| x.to_le_bytes()));
+        let rows = bytes(rows.iter().map(|row| row.to_le_bytes()));
+        let embeddings = TensorView::new(Dtype::F32, shape.to_vec(), &values).unwrap();
+        let rows = TensorView::new(Dtype::U64, vec![rows.len() / 8], &rows).unwrap();
+        let file = NamedTempFile::new().unwrap();
+        let tensors = [("embeddings", embeddings), ("rows", rows)];
+        safetensors::serialize_to_file(tensors, None, file.path()).unwrap();
+        file
+    }
+
+    fn texts(n: usize) -> Shard {
+        shard(&vec![&[5][..]; n])
+    }
+
+    fn cause(file: &NamedTempFile, n: usize) -> String {
+        let Err(error) = Vectors::read(file.path(), &texts(n)) else { panic!("no error") };
+        error.to_string()
+    }
+
+    #[test]
+    fn foreign_vectors_are_refused() {
+        let two = [vec![1.0, 2.0], vec![3.0, f32::NAN]];
+        assert_eq!(cause(&file(&two, &[2, 2], &[0, 1]), 2), "vector 1 is not all numbers");
+        let wanted = "vector 1 is of row 7, sequence 1 of the shard of row 1";
+        assert_eq!(cause(&file(&two, &[2, 2], &[0, 7]), 2), wanted);
+        let wanted = "2 vectors, but the shard has 3 sequences";
+        assert_eq!(cause(&file(&two, &[2, 2], &[0, 1]), 3), wanted);
+        let wanted = "one vector a text is wanted, and `embeddings` is [1, 2, 2]";
+        assert_eq!(cause(&file(&two, &[1, 2, 2], &[0]), 1), wanted);
+        let wanted = "`embeddings` is F32 [2, 0], not F32 [N, H]";
+        assert_eq!(cause(&file(&[], &[2, 0], &[0, 1]), 2), wanted);
+        let text = NamedTempFile::new().unwrap();
+        std::fs::write(text.path(), "some text").unwrap();
+        assert_eq!(cause(&text, 1), "not a safetensors file");
+    }
+
+    #[test]
+    fn widths_must_agree() {
+        let (a, b) = (file(&[vec![1.0]], &[1, 1], &[0]), file(&[vec![1.0; 2]], &[1, 2], &[0]));
+        let opened = Cosine::open([a.path(), b.path()], [&texts(1), &texts(1)]);
+        let error = opened.map(|_| ()).unwrap_err().to_string();
+        assert!(error.ends_with("vectors of 1 numbers, but those of the corpus have 2"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn scores_are_cosines(
+            task in prop::collection::vec(prop::collection::vec(-3..4i8, 19), 1..4),
+            corpus in prop::collection::vec(prop::collection::vec(-3..4i8, 19), 1..9),
+        ) {
+            let float = |all: &[Vec<i8>]| -> Vec<Vec<f32>> {
+                all.iter().map(|v| v.iter().map(|x| f32::from(*x)).collect()).collect()
+            };
+            let open = |all: &[Vec<i8>]| {
+                file(&float(all), &[all.len(), 19], &(0..all.len() as u64).collect::<Vec<_>>())
+            };
+            let (a, b) = (open(&task), open(&corpus));
+            let shards = [&texts(task.len()), &texts(corpus.len())];
+            let cosine = Cosine::open([a.path(), b.path()], shards).unwrap();
+            let pool: Vec<usize> = (0..corpus.len()).collect();
+            let dot = |a: &[i8], b: &[i8]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+            for (task, found) in task.iter().zip(nearest(&cosine, &pool, corpus.len())) {
+                let some = corpus.iter().filter(|text| dot(task, task) * dot(text, text) > 0.0);
+                prop_assert_eq!(found.len(), some.count());
+                for near in found {
+                    let text = &corpus[near.at];
+                    let wanted = dot(task, text) / (dot(task, task) * dot(text, text)).sqrt();
+                    prop_assert!((wanted - f64::from(near.score)).abs() < 1e-5);
+                }
+            }
+        }
+    }
+}
