@@ -30,7 +30,7 @@ struct Side {
 
 impl Side {
     fn read(input: &Input, dir: &Path, tokenizer: Option<&Tokenizer>) -> Result<Self> {
-        let mut side = Self { name: input.source.clone(), ..Default::default() };
+        let mut side = Self { name: input.source.join(" "), ..Default::default() };
         let mut pieces = Pieces::default();
         each_text(input, dir, tokenizer, |example, ids| {
             side.rows += 1;
@@ -78,7 +78,7 @@ impl Comparison {
     ) -> Result<Self> {
         let tokenizer = tokenizer.map(Tokenizer::whole).transpose()?;
         let side = |source: &str| {
-            let input = Input { source: source.to_owned(), ..input.clone() };
+            let input = Input { source: vec![source.to_owned()], ..input.clone() };
             Side::read(&input, dir, tokenizer.as_ref())
         };
         let sides = [side(a)?, side(b)?];

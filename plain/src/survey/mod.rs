@@ -61,16 +61,15 @@ impl Survey {
         }
         if self.stats {
             place.check_text()?;
-            let data = place.input.open(place.dir)?;
-            data.notes.iter().for_each(cli::note);
-            let found = Stats::of(data, place.tokenizer()?)?;
+            let tokenizer = place.tokenizer()?;
+            let found = read::with_data(place.input, place.dir, |data| Stats::of(data, tokenizer))?;
             return place.tell(&found.to_json(), &found).map(Some);
         }
         let Some(task) = &self.select.select_near else {
             place.check_rows()?;
             return Ok(None);
         };
-        if place.jsonl && place.input.source == "-" {
+        if place.jsonl && place.input.source.iter().any(|source| source == "-") {
             let cure = "write it to a file first";
             bail!(usage("--jsonl reads DATA twice, and standard input is read once").hint(cure));
         }
@@ -95,11 +94,9 @@ impl Place<'_> {
     }
 
     fn check_text(&self) -> Result<()> {
-        let cause = || format!("{}: is a token shard, and --stats reads texts", self.input.source);
-        match read::shard(&self.input.source)? {
-            Some(_) => Err(fault(cause(), "peek shows what is in a shard")),
-            None => Ok(()),
-        }
+        let Some((name, _)) = read::shards(self.input)? else { return Ok(()) };
+        let cause = format!("{name}: is a token shard, and --stats reads texts");
+        Err(fault(cause, "peek shows what is in a shard"))
     }
 
     /// Only those who select by tokens need both.

@@ -2,7 +2,8 @@ use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
 
-use crate::data::{Example, Examples, Input, in_batches};
+use crate::cli;
+use crate::data::{Dataset, Example, Examples, Input, in_batches};
 use crate::flags::fault;
 use crate::shard::{self, Segments, Special};
 use crate::text::Tokenizer;
@@ -29,16 +30,33 @@ pub fn each(
     )
 }
 
-/// The segments of `source` if it is a file that holds a token shard.
-pub fn shard(source: &str) -> Result<Option<Segments>> {
-    let path = Path::new(source);
-    if !path.is_file() {
-        return Ok(None);
+/// Opens the data, hands it on, and says what was to be said of it before and after it was read.
+pub fn with_data<T>(
+    input: &Input,
+    dir: &Path,
+    read: impl FnOnce(Dataset) -> Result<T>,
+) -> Result<T> {
+    let data = input.open(dir)?;
+    data.notes.iter().for_each(cli::note);
+    let skipped = data.skipped.clone();
+    let done = read(data)?;
+    skipped.some().iter().for_each(cli::warn);
+    Ok(done)
+}
+
+/// The segments of what `input` names if it is files that hold token shards, and what to call them.
+pub fn shards(input: &Input) -> Result<Option<(String, Vec<Segments>)>> {
+    let mut found = Vec::new();
+    for path in input.source.iter().map(Path::new) {
+        if !path.is_file() {
+            return Ok(None);
+        }
+        match shard::shard_or_text(path)? {
+            shard::Input::Shard(segments) => found.push(segments),
+            shard::Input::Text(_) => return Ok(None),
+        }
     }
-    match shard::shard_or_text(path)? {
-        shard::Input::Shard(segments) => Ok(Some(segments)),
-        shard::Input::Text(_) => Ok(None),
-    }
+    Ok(Some((input.source.join(" "), found)))
 }
 
 /// Fails where the tokens of `source` are not those of `tokenizer`, as sha256 of its tokenizer.json.
@@ -58,17 +76,16 @@ pub fn each_text(
     tokenizer: Option<&Tokenizer>,
     mut take: impl FnMut(Example, &[u32]),
 ) -> Result<()> {
-    let source = &input.source;
-    let Some(segments) = shard(source)? else {
-        return each(input.open(dir)?.examples, tokenizer, take);
+    let Some((name, segments)) = shards(input)? else {
+        return with_data(input, dir, |data| each(data.examples, tokenizer, take));
     };
     let Some(tokenizer) = tokenizer else {
         let cure = "its words are read with --tokenizer, the one that wrote it";
-        bail!(fault(format!("{source}: is a token shard"), cure));
+        bail!(fault(format!("{name}: is a token shard"), cure));
     };
-    for segment in segments {
+    for segment in segments.into_iter().flatten() {
         let segment = segment?;
-        check_tokenizer(source, &segment.header().tokenizer, tokenizer.digest())?;
+        check_tokenizer(&name, &segment.header().tokenizer, tokenizer.digest())?;
         for i in 0..segment.len() {
             let view = segment.view(i);
             let tokens: Vec<u32> = view.tokens.iter().collect();

@@ -12,10 +12,10 @@ use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
 use super::nearest::{Nearness, Neighbour, nearest};
-use super::read::{check_tokenizer, shard};
+use super::read::{check_tokenizer, shards, with_data};
 use super::tfidf::TfIdf;
 use super::vectors::Cosine;
-use crate::data::{Input, choose, in_batches};
+use crate::data::{Dataset, Input, choose, in_batches};
 use crate::flags::{fault, usage};
 use crate::random::generator;
 use crate::shard::{Sequence, Shard, Writer, segments};
@@ -56,15 +56,14 @@ pub struct Corpus {
 impl Corpus {
     /// Opens the data that `input` names; text is encoded, with the tokenizer that wrote `task`.
     pub fn open(input: &Input, dir: &Path, encoding: &Encoding, task: &Shard) -> Result<Self> {
-        let source = &input.source;
-        if let Some(segments) = shard(source)? {
-            let shard = Shard::read([segments])?;
-            check_plain(source, &shard)?;
+        if let Some((name, segments)) = shards(input)? {
+            let shard = Shard::read(segments)?;
+            check_plain(&name, &shard)?;
             return Ok(Self { shard, input: None, _file: None });
         }
         if encoding.tokenizer.is_none() {
             let cure = "name the one that wrote the task's shard, or give DATA as a shard of it";
-            bail!(usage(format!("{source}: no --tokenizer given")).hint(cure));
+            bail!(usage("no --tokenizer given").hint(cure));
         }
         let with = encoding.open()?;
         let cure = "name the model whose tokenizer wrote the task's shard";
@@ -73,7 +72,7 @@ impl Corpus {
             fault("--tokenizer is not the one that wrote the task's shard", cure)
         );
         let file = NamedTempFile::new().context("temporary file")?;
-        encode_into(&file, input, dir, &with)?;
+        with_data(input, dir, |data| encode_into(&file, data, &with))?;
         let shard = Shard::read([segments(file.path())?])?;
         Ok(Self { shard, input: Some(input.clone()), _file: Some(file) })
     }
@@ -123,7 +122,11 @@ impl Corpus {
                 out.write_all(b"\n")?;
             }
         }
-        ensure!(places.next().is_none(), "{}: it changed while it was read", input.source);
+        ensure!(
+            places.next().is_none(),
+            "{}: it changed while it was read",
+            input.source.join(" ")
+        );
         Ok(())
     }
 
@@ -147,8 +150,7 @@ fn draw(pool: &[usize], n: usize, seed: u64) -> Vec<usize> {
     pool.iter().zip(drawn).filter(|(_, drawn)| *drawn).map(|(at, _)| *at).collect()
 }
 
-fn encode_into(file: &NamedTempFile, input: &Input, dir: &Path, with: &Tokenizer) -> Result<()> {
-    let data = input.open(dir)?;
+fn encode_into(file: &NamedTempFile, data: Dataset, with: &Tokenizer) -> Result<()> {
     let mut writer = Writer::new(io::BufWriter::new(file), with.header(data.source, String::new()));
     if !data.labels.is_empty() {
         writer = writer.labels(data.labels);
@@ -198,7 +200,7 @@ impl Select {
             Some(files) => Box::new(Cosine::open(files, [&shard, &corpus.shard])?),
             None => {
                 let found = &corpus.shard.header().tokenizer;
-                check_tokenizer(&input.source, found, &shard.header().tokenizer)?;
+                check_tokenizer(&input.source.join(" "), found, &shard.header().tokenizer)?;
                 Box::new(TfIdf::new(&shard, &corpus.shard, &pool))
             }
         };

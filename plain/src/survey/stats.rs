@@ -239,8 +239,9 @@ mod tests {
             };
         let examples: Vec<_> = (0..).zip(rows).map(example).map(Ok).collect();
         let (labels, notes) = (vec!["a".to_owned(), "z".to_owned()], Vec::new());
+        let skipped = Default::default();
         let examples: crate::data::Examples = Box::new(examples.into_iter());
-        Stats::of(Dataset { labels, source: json!({}), notes, examples }, None).unwrap()
+        Stats::of(Dataset { labels, source: json!({}), notes, skipped, examples }, None).unwrap()
     }
 
     #[test]
