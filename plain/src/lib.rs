@@ -16,5 +16,7 @@ pub mod random;
 pub mod report;
 /// The token shard: segments, reader, writer; masking.
 pub mod shard;
+/// A look before training: statistics, comparison, selection.
+pub mod survey;
 /// Documents to ids; training a tokenizer.
 pub mod text;

@@ -6,12 +6,10 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Parser;
 use plain::cli::{self, Talk};
-use plain::data::{self, Dataset, Example, Examples, Input};
+use plain::data::{self, Dataset, Input};
 use plain::shard::Writer;
+use plain::survey::{Place, Survey};
 use plain::text::{self, Count, Encoding, Kind, Tokenizer};
-
-/// Texts encoded at a time; the next ones are read meanwhile.
-const BATCH: usize = 4096;
 
 /// Turn texts into token shards.
 ///
@@ -34,7 +32,7 @@ struct Args {
     encoding: Encoding,
 
     /// Write the rows as JSON lines, {"text","pair","label","row"}, instead of a shard
-    #[arg(long, conflicts_with_all = ["tokenizer", "train_tokenizer", "max_length"])]
+    #[arg(long, conflicts_with = "train_tokenizer")]
     jsonl: bool,
 
     /// Train a tokenizer of N tokens on the texts, into the directory -o, instead of writing a shard
@@ -44,6 +42,9 @@ struct Args {
     /// What kind of tokenizer to train
     #[arg(long, default_value = "bpe", requires = "train_tokenizer")]
     kind: Kind,
+
+    #[command(flatten)]
+    survey: Survey,
 
     /// Print the catalog
     #[arg(long)]
@@ -73,6 +74,10 @@ fn run(args: Args) -> Result<()> {
     }
     let start = Instant::now();
     let dir = args.input.dir.clone().or_else(cli::env_data).unwrap_or("data".into());
+    if let Some(found) = survey(&args, &dir)? {
+        cli::note(found);
+        return Ok(());
+    }
     let tokenizer = if args.jsonl || args.train_tokenizer.is_some() {
         None
     } else {
@@ -94,6 +99,12 @@ fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
+fn survey(args: &Args, dir: &Path) -> Result<Option<String>> {
+    let Args { input, encoding, jsonl, .. } = args;
+    let place = Place { input, dir, encoding, output: args.output.as_deref(), jsonl: *jsonl };
+    args.survey.run(&place)
+}
+
 fn list(output: Option<&Path>) -> Result<()> {
     let mut out = cli::text_output(output)?;
     out.write_all(data::table()?.as_bytes())?;
@@ -113,22 +124,15 @@ fn write_shard(args: &Args, tokenizer: &Tokenizer, data: Dataset) -> Result<Stri
     if !data.labels.is_empty() {
         writer = writer.labels(data.labels);
     }
-    let (mut examples, mut count) = (data.examples, Count::default());
-    let mut batch = read(&mut examples)?;
-    while !batch.is_empty() {
-        let texts: Vec<_> = batch.iter().map(|e| (e.text.as_str(), e.pair.as_deref())).collect();
-        let (next, encoded) =
-            rayon::join(|| read(&mut examples), || tokenizer.encode_batch(&texts));
-        for (example, encoded) in batch.into_iter().zip(encoded?) {
+    let mut count = Count::default();
+    data::in_batches(
+        data.examples,
+        |texts| tokenizer.encode_batch(texts),
+        |example, encoded| {
             count.add(&encoded, example.text.is_empty());
-            writer.push(encoded.into_sequence(example.label, example.row))?;
-        }
-        batch = next?;
-    }
+            writer.push(encoded.into_sequence(example.label, example.row))
+        },
+    )?;
     writer.finish()?.commit()?;
     Ok(count.to_string())
-}
-
-fn read(examples: &mut Examples) -> Result<Vec<Example>> {
-    examples.take(BATCH).collect()
 }

@@ -1,5 +1,6 @@
 //! Data sets in: the catalog, the readers, the splits, the built-in sample. No tensors here.
 
+mod batches;
 mod bytes;
 mod catalog;
 mod columns;
@@ -18,10 +19,12 @@ mod split;
 mod table;
 mod utf8;
 
+pub use batches::in_batches;
 pub use catalog::{Entry, catalog, table};
 pub use input::{Dataset, Examples, Input};
 pub use line::{Line, text_lines};
 pub use read::{Format, Reading, name_of};
+pub use split::choose;
 
 /// One document of a data set, as read: what `prep` turns into a token sequence.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]

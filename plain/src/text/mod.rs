@@ -121,6 +121,12 @@ impl Tokenizer {
         Ok(())
     }
 
+    /// The same tokenizer, cutting nothing off.
+    pub fn whole(mut self) -> Result<Self> {
+        self.inner.with_truncation(None).map_err(failed)?;
+        Ok(self)
+    }
+
     fn special_in_pair(&self) -> u32 {
         use tokenizers::PostProcessor;
         self.inner.get_post_processor().map_or(0, |post| post.added_tokens(true)) as u32

@@ -1,0 +1,164 @@
+//! A look at text before anything is trained on it: statistics of a split, how far two bodies of text lie apart, and
+//! which texts of one are near to those of another.
+
+mod compare;
+mod lengths;
+mod nearest;
+mod read;
+mod select;
+mod stats;
+mod tfidf;
+mod unigrams;
+mod vectors;
+
+use std::fmt::Display;
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Result, bail, ensure};
+use serde_json::Value;
+
+use crate::cli;
+use crate::data::Input;
+use crate::flags::{fault, usage};
+use crate::text::{Encoding, Tokenizer};
+use compare::Comparison;
+use select::{Select, Selected};
+use stats::Stats;
+
+/// What to look at.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Survey {
+    /// Count rows, labels, lengths, duplicates, with --tokenizer also tokens, and write no shard: JSON on standard
+    /// output, a picture on standard error
+    #[arg(long, conflicts_with_all = ["compare", "jsonl", "train_tokenizer"])]
+    stats: bool,
+
+    /// Compare the words of two data sets, files or token shards, and write no shard: JSON on standard output, a
+    /// table on standard error. The other flags go for both
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["source", "jsonl", "train_tokenizer"])]
+    compare: Vec<String>,
+
+    #[command(flatten)]
+    select: Select,
+}
+
+/// Where texts come from and where what is found goes.
+pub struct Place<'a> {
+    pub input: &'a Input,
+    pub dir: &'a Path,
+    pub encoding: &'a Encoding,
+    pub output: Option<&'a Path>,
+    pub jsonl: bool,
+}
+
+impl Survey {
+    /// Does what was asked for; nothing if nothing was.
+    pub fn run(&self, place: &Place) -> Result<Option<String>> {
+        if let [a, b] = &self.compare[..] {
+            let found = Comparison::of([a, b], place.input, place.dir, place.tokenizer()?)?;
+            return place.tell(&found.to_json(), &found).map(Some);
+        }
+        if self.stats {
+            place.check_text()?;
+            let tokenizer = place.tokenizer()?;
+            let found = read::with_data(place.input, place.dir, |data| Stats::of(data, tokenizer))?;
+            return place.tell(&found.to_json(), &found).map(Some);
+        }
+        let Some(task) = &self.select.select_near else {
+            place.check_rows()?;
+            return Ok(None);
+        };
+        if place.jsonl && place.input.source.iter().any(|source| source == "-") {
+            let cure = "write it to a file first";
+            bail!(usage("--jsonl reads DATA twice, and standard input is read once").hint(cure));
+        }
+        let found = self.select.find(task, place.input, place.dir, place.encoding)?;
+        place.write(&found, &found.near, None, place.output)?;
+        if let Some(control) = &self.select.control {
+            place.write(&found, &found.control, Some(place.input.seed), Some(control))?;
+        }
+        if let Some(neighbours) = &self.select.neighbours {
+            let mut out = cli::text_output(Some(neighbours))?;
+            found.write_neighbours(&mut out)?;
+            out.commit()?;
+        }
+        Ok(Some(found.summary()))
+    }
+}
+
+impl Place<'_> {
+    /// The tokenizer, if one was named.
+    fn tokenizer(&self) -> Result<Option<Tokenizer>> {
+        self.encoding.tokenizer.as_ref().map(|_| self.encoding.open()).transpose()
+    }
+
+    fn check_text(&self) -> Result<()> {
+        let Some((name, _)) = read::shards(self.input)? else { return Ok(()) };
+        let cause = format!("{name}: is a token shard, and --stats reads texts");
+        Err(fault(cause, "peek shows what is in a shard"))
+    }
+
+    /// Only those who select by tokens need both.
+    fn check_rows(&self) -> Result<()> {
+        let tokens = self.encoding.tokenizer.is_some() || self.encoding.max_length.is_some();
+        let cure = "--tokenizer and --max-length are for shards";
+        ensure!(!(self.jsonl && tokens), usage("--jsonl writes texts, not tokens").hint(cure));
+        Ok(())
+    }
+
+    /// JSON for programs, a picture for people.
+    fn tell(&self, json: &Value, picture: &impl Display) -> Result<String> {
+        let mut out = cli::text_output(self.output)?;
+        writeln!(out, "{json}")?;
+        out.commit()?;
+        Ok(picture.to_string().trim_end().to_owned())
+    }
+
+    fn write(
+        &self,
+        found: &Selected,
+        places: &[usize],
+        seed: Option<u64>,
+        to: Option<&Path>,
+    ) -> Result<()> {
+        let mut out = if self.jsonl { cli::text_output(to)? } else { cli::output(to)? };
+        match self.jsonl {
+            true => found.corpus.write_rows(places, self.dir, &mut out)?,
+            false => {
+                let about = found.about(seed);
+                found.corpus.write(places, &about, cli::command_line(), &mut out)?;
+            }
+        }
+        out.commit()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::shard::{Header, Segments, Sequence, Shard, Special, Writer};
+
+    /// A shard of these tokens; 0 to 4 are special.
+    pub fn shard(texts: &[&[u32]]) -> Shard {
+        let special = Special {
+            cls: 0,
+            sep: 2,
+            mask: Some(4),
+            pad: 1,
+            unk: Some(3),
+            all: vec![0, 1, 2, 3, 4],
+        };
+        let (source, command) = (json!({}), String::new());
+        let tokenizer = "a".repeat(64);
+        let header = Header { tokenizer, vocab_size: 30, special, max_length: 64, source, command };
+        let mut writer = Writer::new(Vec::new(), header);
+        for (row, tokens) in (0..).zip(texts) {
+            let (tokens, words) = (tokens.to_vec(), vec![true; tokens.len()]);
+            writer.push(Sequence { tokens, words, row, ..Default::default() }).unwrap();
+        }
+        let bytes = std::io::Cursor::new(writer.finish().unwrap());
+        Shard::read([Segments::stream("test", Box::new(bytes))]).unwrap()
+    }
+}
