@@ -5,8 +5,10 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -104,29 +106,46 @@ fn finetune_killed_and_stopped() {
     }
 }
 
-/// Bits of a process's signal sets (`SigCgt`, `ShdPnd`), as Linux shows them; nothing of a process that is gone.
-fn signals(child: &Child, set: &str) -> u64 {
-    let path = format!("/proc/{}/status", child.id());
-    let status = fs::read_to_string(path).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(set)?.strip_prefix(':'));
-    line.map_or(0, |bits| u64::from_str_radix(bits.trim(), 16).unwrap())
+/// Whether a signal was sent and no thread has taken it, as Linux shows it.
+fn is_pending(child: &Child, signal: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+    let bits = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+    bits.is_some_and(|bits| u64::from_str_radix(bits.trim(), 16).unwrap() >> (signal - 1) & 1 == 1)
 }
 
-/// The trainer waits for a stream that never comes, so the end of a step cannot be what ends it.
+/// Bytes that wait in a pipe to be read.
+fn unread(pipe: &ChildStdin) -> i32 {
+    let mut count = 0;
+    // SAFETY: the descriptor is open, and FIONREAD writes one int.
+    assert_eq!(unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &mut count) }, 0);
+    count
+}
+
+/// The trainer waits for the last byte of an epoch, so the end of a step cannot be what ends it.
 #[test]
 fn the_second_signal_ends_at_once() {
     let dir = sample();
-    let mut command = Command::new(common::bin().join("pretrain"));
-    command.args(["--from-scratch", "config.json", "--tokenizer", "tok", "-q", "-o", "out"]);
-    command.current_dir(dir.path()).stdin(Stdio::piped());
+    let dir = dir.path();
+    run(dir, "mask --epochs 3 train.tok > three.bin");
+    let stream = fs::read(dir.join("three.bin")).unwrap();
+    let (begin, rest) = stream.split_at(stream.len() - 2);
     for (signal, code) in [(libc::SIGINT, 130), (libc::SIGTERM, 143)] {
-        let bit = 1 << (signal - 1);
-        let mut child = command.spawn().unwrap();
+        let out = format!("ended-{code}");
+        let mut command = Command::new(common::bin().join("pretrain"));
+        command.args(["--from-scratch", "config.json", "--tokenizer", "tok", "-q", "-o", &out]);
+        let mut child = command.current_dir(dir).stdin(Stdio::piped()).spawn().unwrap();
+        let mut pipe = child.stdin.take().unwrap();
+        pipe.write_all(begin).unwrap();
+        // It trains on the first epoch; a byte that is read after that is one of the third, and it is not whole.
+        let log = dir.join(&out).join("log.jsonl");
+        patiently(|| fs::read_to_string(&log).is_ok_and(|log| log.contains("\"event\":\"run\"")));
+        pipe.write_all(&rest[..1]).unwrap();
+        patiently(|| unread(&pipe) == 0);
+
         // SAFETY: a plain system call on a child of ours that was not waited for.
         let send = |child: &Child| unsafe { libc::kill(child.id() as i32, signal) };
-        patiently(|| signals(&child, "SigCgt") & bit != 0);
         send(&child);
-        patiently(|| signals(&child, "ShdPnd") & bit == 0);
+        patiently(|| !is_pending(&child, signal));
         assert_eq!(child.try_wait().unwrap(), None, "the first signal ended it");
         // Two that are pending at once count as one, so more than one may be needed.
         patiently(|| {
