@@ -162,16 +162,14 @@ fn a_masked_stream_trains_to_the_same_bits() {
     let dir = sample();
     let dir = dir.path();
     let common = "--from-scratch config.json --tokenizer tok --batch 8 --seed 5 --device cpu -q";
-    run(dir, &format!("pretrain {common} --epochs 2 -o plain train.tok"));
-    run(dir, &format!("mask --epochs 2 --seed 5 train.tok | pretrain {common} -o pipe"));
-    run(
-        dir,
-        &format!(
-            "mask --epochs 2 --seed 5 train.tok > train.bin; pretrain {common} -o file train.bin"
-        ),
-    );
-    same(dir, "plain/model.safetensors", "pipe/model.safetensors");
-    same(dir, "plain/model.safetensors", "file/model.safetensors");
+    for masking in ["--unit token", "--unit word --exact", "--unit span"] {
+        let mask = format!("mask --epochs 2 --seed 5 {masking} --threads 1 train.tok");
+        run(dir, &format!("pretrain {common} --epochs 2 {masking} -o plain train.tok"));
+        run(dir, &format!("{mask} | pretrain {common} -o pipe"));
+        run(dir, &format!("{mask} > train.bin; pretrain {common} -o file train.bin"));
+        same(dir, "plain/model.safetensors", "pipe/model.safetensors");
+        same(dir, "plain/model.safetensors", "file/model.safetensors");
+    }
 }
 
 #[test]
