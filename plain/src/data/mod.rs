@@ -2,18 +2,24 @@
 
 mod catalog;
 mod columns;
+mod dedup;
 mod input;
 mod line;
+mod near;
+mod plan;
 mod quotes;
 mod read;
 mod sample;
 mod select;
 mod shelf;
 mod split;
+mod texts;
 
 pub use catalog::{Entry, catalog, table};
+pub use dedup::{Found, Print, Seen};
 pub use input::{Dataset, Examples, Input};
 pub use line::{Line, text_lines};
+pub use near::{Sketch, word};
 pub use read::{Format, name_of};
 
 /// One document of a data set, as read: what `prep` turns into a token sequence.
