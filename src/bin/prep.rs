@@ -7,8 +7,10 @@ use anyhow::Result;
 use clap::Parser;
 use plain::cli::{self, Talk};
 use plain::data::{self, Dataset, Example, Examples, Input};
+use plain::leak::Against;
 use plain::shard::Writer;
 use plain::text::{self, Count, Encoding, Kind, Tokenizer};
+use rayon::prelude::*;
 
 /// Texts encoded at a time; the next ones are read meanwhile.
 const BATCH: usize = 4096;
@@ -45,6 +47,9 @@ struct Args {
     #[arg(long, default_value = "bpe", requires = "train_tokenizer")]
     kind: Kind,
 
+    #[command(flatten)]
+    against: Against,
+
     /// Print the catalog
     #[arg(long)]
     list: bool,
@@ -73,13 +78,14 @@ fn run(args: Args) -> Result<()> {
     }
     let start = Instant::now();
     let dir = args.input.dir.clone().or_else(cli::env_data).unwrap_or("data".into());
-    let tokenizer = if args.jsonl || args.train_tokenizer.is_some() {
-        None
-    } else {
-        Some(args.encoding.open()?)
-    };
+    let rows = args.jsonl || args.train_tokenizer.is_some() || args.against.against.is_some();
+    let tokenizer = if rows { None } else { Some(args.encoding.open()?) };
     let data = args.input.open(&dir)?;
     data.notes.iter().for_each(cli::note);
+    let dropped = data.dropped.clone();
+    if let Some(path) = &args.against.against {
+        return leaks(&args, path, data, &dir);
+    }
     let done = match (tokenizer, args.train_tokenizer, &args.output) {
         (Some(tokenizer), ..) => write_shard(&args, &tokenizer, data)?,
         (None, Some(size), Some(dir)) => {
@@ -88,6 +94,7 @@ fn run(args: Args) -> Result<()> {
         }
         _ => write_rows(args.output.as_deref(), data)?,
     };
+    dropped.iter().for_each(cli::note);
     cli::note(format_args!("{done}, {:.1} s", start.elapsed().as_secs_f64()));
     Ok(())
 }
@@ -96,6 +103,14 @@ fn list(output: Option<&Path>) -> Result<()> {
     let mut out = cli::text_output(output)?;
     out.write_all(data::table()?.as_bytes())?;
     out.commit()
+}
+
+fn leaks(args: &Args, path: &Path, data: Dataset, dir: &Path) -> Result<()> {
+    let mut out = cli::text_output(args.output.as_deref())?;
+    let other = |pairs| args.input.of_file(path, pairs).open(dir);
+    let how = (args.input.dedup.similarity, &args.encoding);
+    let found = args.against.report(path, data, how, other, &mut out);
+    out.commit().and(found)
 }
 
 fn write_rows(output: Option<&Path>, data: Dataset) -> Result<String> {
@@ -117,7 +132,9 @@ fn write_shard(args: &Args, tokenizer: &Tokenizer, data: Dataset) -> Result<Stri
         let texts: Vec<_> = batch.iter().map(|e| (e.text.as_str(), e.pair.as_deref())).collect();
         let (next, encoded) =
             rayon::join(|| read(&mut examples), || tokenizer.encode_batch(&texts));
-        for (example, encoded) in batch.into_iter().zip(encoded?) {
+        let hashes: Vec<_> = batch.par_iter().map(Example::hashes).collect();
+        for ((example, encoded), hashes) in batch.into_iter().zip(encoded?).zip(hashes) {
+            writer.texts(hashes);
             count.add(&encoded, example.text.is_empty());
             writer.push(encoded.into_sequence(example.label, example.row))?;
         }

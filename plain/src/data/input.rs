@@ -139,6 +139,25 @@ impl Input {
         })
     }
 
+    /// The same flags for the rows of another file: all of them, `text` or what --text says, no labels.
+    pub fn of_file(&self, path: &Path, pairs: bool) -> Self {
+        let pair = || self.pair.clone().unwrap_or("pair".into());
+        Self {
+            source: path.display().to_string(),
+            split: "train".into(),
+            pair: pairs.then(pair),
+            label: Some("none".into()),
+            format: Format::of(path).or(self.format),
+            limit: None,
+            holdout: None,
+            folds: FoldArgs { folds: None, fold: None },
+            group_by: None,
+            dedup: DedupArgs { dedup: None, ..self.dedup },
+            carve: None,
+            ..self.clone()
+        }
+    }
+
     /// What is to be left out of train.
     fn cut(&self) -> Result<Option<Cut>> {
         Ok(self.holdout.map(Cut::Share).or(self.folds.chosen()?))

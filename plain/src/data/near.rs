@@ -2,11 +2,14 @@
 //! (Indyk and Motwani 1998; Leskovec et al., Mining of Massive Datasets, 3.4).
 
 use std::collections::HashMap;
+use std::iter;
 
 /// Values in a sketch: the similarity read off two of them has a standard error of at most 0.045.
 const VALUES: usize = 128;
 /// A pair that is just similar enough is missed in at most this share of cases.
-const MISSED: f64 = 1e-3;
+const MISSED: f64 = 0.02;
+/// Sketches compared for each band they share, the last ones: many texts of one pattern must not cost their square.
+const CROWD: usize = 256;
 
 /// The smallest hash of any feature of a text, for each of `VALUES` hash functions; its low 16 bits.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,21 +84,23 @@ const NONE: u32 = u32::MAX;
 impl Near {
     pub fn new(threshold: f64) -> Self {
         let missed = |band: usize| (1.0 - threshold.powi(band as i32)).powi((VALUES / band) as i32);
-        let band = [16, 8, 4, 2].into_iter().find(|&band| missed(band) <= MISSED).unwrap_or(1);
+        let band = (2..=16).rev().find(|&band| missed(band) <= MISSED).unwrap_or(1);
         let (sketches, names, before) = (Vec::new(), Vec::new(), Vec::new());
         Self { threshold, band, sketches, names, last: HashMap::new(), before }
     }
 
-    fn bands(&self, sketch: &Sketch) -> impl Iterator<Item = u64> {
-        sketch.0.chunks_exact(self.band).enumerate().map(|(band, values)| {
+    /// A key for each band, and one for the whole sketch, so that equal ones meet in any crowd.
+    fn keys(&self, sketch: &Sketch) -> Vec<u64> {
+        let bands = sketch.0.chunks_exact(self.band).chain([&sketch.0[..]]);
+        let key = |(band, values): (usize, &[u16])| {
             values.iter().fold(band as u64 + 1, |key, &value| mixed(key ^ u64::from(value)))
-        })
+        };
+        bands.enumerate().map(key).collect()
     }
 
     pub fn insert(&mut self, sketch: Sketch, name: u32) {
         let at = self.sketches.len() as u32;
-        let keys: Vec<u64> = self.bands(&sketch).collect();
-        for key in keys {
+        for key in self.keys(&sketch) {
             self.before.push(self.last.insert(key, at).unwrap_or(NONE));
         }
         self.sketches.push(sketch);
@@ -104,14 +109,13 @@ impl Near {
 
     /// The most similar sketch that is similar enough, of several the first: its name and the similarity.
     pub fn find(&self, sketch: &Sketch) -> Option<(u32, f64)> {
-        let count = VALUES / self.band;
+        let keys = self.keys(sketch);
         let mut found: Vec<u32> = Vec::new();
-        for (band, key) in self.bands(sketch).enumerate() {
-            let mut at = self.last.get(&key).copied().unwrap_or(NONE);
-            while at != NONE {
-                found.push(at);
-                at = self.before[at as usize * count + band];
-            }
+        for (i, key) in keys.iter().enumerate() {
+            let last = self.last.get(key).copied();
+            let before = |at: &u32| Some(self.before[*at as usize * keys.len() + i]);
+            let chain = iter::successors(last, before).take_while(|at| *at != NONE);
+            found.extend(chain.take(CROWD));
         }
         found.sort_unstable();
         found.dedup();
