@@ -113,8 +113,8 @@ impl Near {
         let mut found: Vec<u32> = Vec::new();
         for (i, key) in keys.iter().enumerate() {
             let last = self.last.get(key).copied();
-            let before = |at: &u32| Some(self.before[*at as usize * keys.len() + i]);
-            let chain = iter::successors(last, before).take_while(|at| *at != NONE);
+            let before = |at: &u32| self.before[*at as usize * keys.len() + i];
+            let chain = iter::successors(last, |at| Some(before(at)).filter(|at| *at != NONE));
             found.extend(chain.take(CROWD));
         }
         found.sort_unstable();
