@@ -11,8 +11,9 @@ use tapt::cli::{self, Output, Progress, Talk};
 use tapt::flags::usage;
 use tapt::native::Compute;
 use tapt::nn::Everything;
+use tapt::program;
 use tapt::shard::{Labels, Shard};
-use tapt::train::{self, Labelled, best};
+use tapt::train::{self, Labelled};
 use tch::Device;
 
 /// Score a model.
@@ -81,6 +82,9 @@ fn run(args: Args) -> Result<()> {
             json!({"event": "score", "model": model, "shard": path, "examples": shard.len()});
         let fields = scores.with_context(|| model.display().to_string())?;
         fields.into_iter().for_each(|(key, value)| line[key] = value);
+        if let Some(seen) = program::seen(&model, &shard, path)? {
+            line["seen"] = seen;
+        }
         line["seconds"] = json!(start.elapsed().as_secs_f64());
         writeln!(out, "{line}")?;
     }
@@ -123,28 +127,11 @@ fn score_labelled(
     })?;
     bar.finish();
     if let Some(out) = predictions {
-        write_predictions(out, &rows, names, &kept)?;
+        rows.write_predictions(out, names, &kept)?;
     }
     Ok(Fields::from_iter([
         ("scores".to_owned(), scores.scores()),
         ("per_class".to_owned(), json!(scores.confusion.per_class(names))),
         ("confusion".to_owned(), scores.confusion.to_json(names)),
     ]))
-}
-
-fn write_predictions(
-    out: &mut Output,
-    rows: &Labelled,
-    names: &[String],
-    all: &[Vec<f32>],
-) -> Result<()> {
-    for (i, probs) in all.iter().enumerate() {
-        let gold = rows.class(i);
-        let named: Map<_, _> = names.iter().cloned().zip(probs.iter().map(|p| json!(p))).collect();
-        let row = rows.shard.view(i).row;
-        let line =
-            json!({"row": row, "gold": names[gold], "pred": names[best(probs)], "probs": named});
-        writeln!(out, "{line}")?;
-    }
-    Ok(())
 }

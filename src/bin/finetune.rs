@@ -5,13 +5,15 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use serde::Serialize;
 use serde_json::json;
-use tapt::checkpoint::{Checkpoint, Head, class_config, fits, save_adapter, save_model};
+use tapt::checkpoint::{
+    Checkpoint, Head, class_config, fits, save_adapter, save_model, write_texts,
+};
 use tapt::cli::{self, Talk};
 use tapt::metrics::Metric;
 use tapt::native::Compute;
 use tapt::peft::MethodArgs;
 use tapt::program;
-use tapt::shard::Shard;
+use tapt::shard::{Shard, Stage};
 use tapt::train::{Classification, Course, Run, TrainArgs, about, steps_of};
 
 /// Fine-tune an encoder to classify.
@@ -100,6 +102,9 @@ fn run(args: Args) -> Result<()> {
         cli::warn(format_args!("{only:?} is the only class: there is nothing to learn"));
     }
     let base = checkpoint.digest()?;
+    let mut met = vec![(Stage::Training, &train)];
+    met.extend(eval.iter().map(|eval| (Stage::Validation, eval)));
+    let texts = program::texts(Some(&args.model), &met)?;
     let config = class_config(&checkpoint.config, &*checkpoint.architecture, labels.names());
     let plan = args.method.plan()?;
     let model = checkpoint.seeded(seed).classifier(labels.names().len(), &*plan, Head::New, device);
@@ -122,6 +127,7 @@ fn run(args: Args) -> Result<()> {
     let parameters = &model.parameters;
     let done = program::train("finetune", &mut run, &mut task, parameters, &args.run, &course)?;
     let out = &args.output;
+    write_texts(out, &texts)?;
     match args.method.is_adapter() {
         true => save_adapter(out, &args.model, &args.method.lora, &config, parameters)?,
         false => save_model(out, &config, &args.model, parameters)?,

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Parser;
 use plain::cli::{self, Talk};
 use plain::data::{self, Dataset, Input};
+use plain::leak::Against;
 use plain::shard::Writer;
 use plain::survey::{Place, Survey};
 use plain::text::{self, Count, Encoding, Kind, Tokenizer};
@@ -46,6 +47,9 @@ struct Args {
     #[command(flatten)]
     survey: Survey,
 
+    #[command(flatten)]
+    against: Against,
+
     /// Print the catalog
     #[arg(long)]
     list: bool,
@@ -78,14 +82,14 @@ fn run(args: Args) -> Result<()> {
         cli::note(found);
         return Ok(());
     }
-    let tokenizer = if args.jsonl || args.train_tokenizer.is_some() {
-        None
-    } else {
-        Some(args.encoding.open()?)
-    };
+    let rows = args.jsonl || args.train_tokenizer.is_some() || args.against.against.is_some();
+    let tokenizer = if rows { None } else { Some(args.encoding.open()?) };
     let data = args.input.open(&dir)?;
     data.notes.iter().for_each(cli::note);
-    let skipped = data.skipped.clone();
+    let (skipped, dropped) = (data.skipped.clone(), data.dropped.clone());
+    if let Some(path) = &args.against.against {
+        return leaks(&args, path, data, &dir);
+    }
     let done = match (tokenizer, args.train_tokenizer, &args.output) {
         (Some(tokenizer), ..) => write_shard(&args, &tokenizer, data)?,
         (None, Some(size), Some(dir)) => {
@@ -95,6 +99,7 @@ fn run(args: Args) -> Result<()> {
         _ => write_rows(args.output.as_deref(), data)?,
     };
     skipped.some().iter().for_each(cli::warn);
+    dropped.iter().for_each(cli::note);
     cli::note(format_args!("{done}, {:.1} s", start.elapsed().as_secs_f64()));
     Ok(())
 }
@@ -109,6 +114,14 @@ fn list(output: Option<&Path>) -> Result<()> {
     let mut out = cli::text_output(output)?;
     out.write_all(data::table()?.as_bytes())?;
     out.commit()
+}
+
+fn leaks(args: &Args, path: &Path, data: Dataset, dir: &Path) -> Result<()> {
+    let mut out = cli::text_output(args.output.as_deref())?;
+    let other = |pairs| args.input.of_file(path, pairs).open(dir);
+    let how = (args.input.dedup.similarity, &args.encoding);
+    let found = args.against.report(path, data, how, other, &mut out);
+    out.commit().and(found)
 }
 
 fn write_rows(output: Option<&Path>, data: Dataset) -> Result<String> {
@@ -127,8 +140,9 @@ fn write_shard(args: &Args, tokenizer: &Tokenizer, data: Dataset) -> Result<Stri
     let mut count = Count::default();
     data::in_batches(
         data.examples,
-        |texts| tokenizer.encode_batch(texts),
-        |example, encoded| {
+        |texts| Ok(tokenizer.encode_batch(texts)?.into_iter().zip(data::hashes(texts)).collect()),
+        |example, (encoded, hashes)| {
+            writer.texts(hashes);
             count.add(&encoded, example.text.is_empty());
             writer.push(encoded.into_sequence(example.label, example.row))
         },

@@ -5,14 +5,16 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use serde::Serialize;
 use serde_json::json;
-use tapt::checkpoint::{Checkpoint, Head, Loaded, fits, mlm_config, save_model, untied_config};
+use tapt::checkpoint::{
+    Checkpoint, Head, Loaded, fits, mlm_config, save_model, untied_config, write_texts,
+};
 use tapt::cli::{self, Talk};
 use tapt::flags::fault;
 use tapt::model::MaskedLm;
 use tapt::native::Compute;
 use tapt::peft::Full;
 use tapt::program;
-use tapt::shard::{Masking, Shard};
+use tapt::shard::{Masking, Shard, Stage};
 use tapt::train::{Course, Epochs, Mlm, Run, TrainArgs, about};
 use tch::Device;
 
@@ -102,6 +104,7 @@ fn run(args: Args) -> Result<()> {
         fits(shard, from, &sizes).context("--eval")?;
     }
     let base = checkpoint.digest()?;
+    let texts = program::texts(args.model.as_deref(), &[(Stage::Pretraining, rows.shard())])?;
     let config = mlm_config(&checkpoint.config, &*checkpoint.architecture);
     let model = build(checkpoint, &args, device).with_context(|| from.display().to_string())?;
     model.parameters.remarks().iter().for_each(cli::note);
@@ -118,6 +121,7 @@ fn run(args: Args) -> Result<()> {
     let parameters = &model.parameters;
     let done = program::train("pretrain", &mut run, &mut task, parameters, &args.run, &course)?;
     let config = if model.model.is_tied() { config } else { untied_config(config) };
+    write_texts(&args.output, &texts)?;
     save_model(&args.output, &config, from, parameters)?;
     run.finish(&done)
 }

@@ -6,9 +6,11 @@ mod load;
 mod names;
 mod save;
 mod tensors;
+mod texts;
 
 pub use adapter::save_adapter;
 pub use fits::{fits, tokenizer, tokenizer_digest};
 pub use load::{Checkpoint, Head, Loaded};
 pub use save::{class_config, copy_tokenizer, mlm_config, save_model, untied_config};
 pub use tensors::{read_tensors, write_tensors, write_vector_lines, write_vectors};
+pub use texts::{read_texts, write_texts};

@@ -105,7 +105,7 @@ pub fn write_json(path: &Path, value: &Value) -> Result<()> {
     write_beside(path, format!("{value:#}\n").as_bytes())
 }
 
-fn write_beside(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn write_beside(path: &Path, bytes: &[u8]) -> Result<()> {
     let beside = path.with_extension("partial");
     fs::write(&beside, bytes).with_context(|| beside.display().to_string())?;
     fs::rename(&beside, path).with_context(|| path.display().to_string())

@@ -1,7 +1,9 @@
 //! Sequence classification: rows from labelled shards, labels joined to the model's by name.
 
+use std::io::Write;
+
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use tch::{Device, Tensor};
 
 use super::batches::{BatchArgs, Feed, Item, Micro, Rows, Step};
@@ -45,6 +47,24 @@ impl<'a> Labelled<'a> {
         let view = self.shard.view(i);
         let label = view.label.map(|label| self.numbers[label]);
         Item { targets: label.into_iter().collect(), ..unlabelled(&view) }
+    }
+
+    /// Writes a JSON line for each row: its class, and the probability `all[i][class]` of every one.
+    pub fn write_predictions(
+        &self,
+        out: &mut impl Write,
+        names: &[String],
+        all: &[Vec<f32>],
+    ) -> Result<()> {
+        for (i, probs) in all.iter().enumerate() {
+            let named: Map<_, _> =
+                names.iter().cloned().zip(probs.iter().map(|p| json!(p))).collect();
+            let (gold, pred) = (&names[self.class(i)], &names[evaluate::best(probs)]);
+            let row = self.shard.view(i).row;
+            let line = json!({"row": row, "gold": gold, "pred": pred, "probs": named});
+            writeln!(out, "{line}")?;
+        }
+        Ok(())
     }
 
     /// The class of row `i`, as the model numbers it.

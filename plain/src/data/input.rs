@@ -1,13 +1,16 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::Example;
-use super::columns::{Columns, Label, Row, Rows, rows};
-use super::read::Reading;
-use super::select::{Holdout, Selection, keys};
+use super::columns::{Columns, Label};
+use super::dedup::{DedupArgs, Dropped};
+use super::plan::{Plan, Source};
+use super::read::{Format, Reading};
+use super::select::{Cut, FoldArgs, Holdout, Selection};
 use super::shelf::Shelf;
 use super::skipped::Skipped;
 use crate::flags::{part, usage};
@@ -21,7 +24,7 @@ pub struct Input {
     pub source: Vec<String>,
 
     /// The split: train, validation, test, holdout, or another the data set has; `domain` is the corpus
-    /// the catalog names for pretraining on the data set's domain
+    /// the catalog names for pretraining on the data set's domain; A+B is both, one after the other
     #[arg(long, default_value = "train")]
     pub split: String,
 
@@ -45,11 +48,14 @@ pub struct Input {
     pub limit: Option<usize>,
 
     /// Leave this share of train out; the same call with --split holdout gives the rows left out
-    #[arg(long, value_name = "FRACTION", value_parser = |text: &str| part(text, 1.0))]
+    #[arg(long, value_name = "FRACTION", group = "cut", value_parser = |text: &str| part(text, 1.0))]
     pub holdout: Option<f64>,
 
+    #[command(flatten)]
+    pub folds: FoldArgs,
+
     /// Leave the same share of every label out
-    #[arg(long, requires = "holdout")]
+    #[arg(long, requires = "cut")]
     pub stratify: bool,
 
     /// Keep rows of one value in this column together when splitting; a part may then be some rows short
@@ -59,6 +65,9 @@ pub struct Input {
     /// Where the data set lacks a validation or a test split, take one of this share out of train, stratified by label
     #[arg(long, value_name = "FRACTION", value_parser = |text: &str| part(text, 0.5))]
     pub carve: Option<f64>,
+
+    #[command(flatten)]
+    pub dedup: DedupArgs,
 
     /// Folder of data sets: DIR/NAME/SPLIT.{jsonl,csv,tsv,parquet,txt}[.gz|.zst] [default: $TAPT_DATA, else data]
     #[arg(long = "data", value_name = "DIR")]
@@ -81,6 +90,8 @@ pub struct Dataset {
     pub notes: Vec<String>,
     /// Rows left out by --skip-bad, counted as the examples are read.
     pub skipped: Skipped,
+    /// What --dedup dropped, once the examples have been read.
+    pub dropped: Option<Arc<Dropped>>,
     pub examples: Examples,
 }
 
@@ -108,46 +119,85 @@ impl Dataset {
 impl Input {
     /// Opens the data; `dir` is the folder of data sets. Rows are read as the examples are.
     pub fn open(&self, dir: &Path) -> Result<Dataset> {
-        let mut shelf = Shelf::find(&self.source, dir)?;
-        let mut base = if self.split == "holdout" { "train" } else { &self.split }.to_owned();
-        if self.split == "holdout" && self.holdout.is_none() {
-            let cure = "give the share of the call that took the train part: --holdout FRACTION";
-            bail!(usage("--split holdout goes with --holdout").hint(cure));
+        let names: Vec<&str> = self.split.split('+').collect();
+        let (mut plan, cut) = (Plan::default(), self.cut()?);
+        for (i, name) in names.iter().enumerate() {
+            ensure!(!names[..i].contains(name), usage(format!("--split: {name} is there twice")));
+            let (source, selection) = self.part(name, cut, dir)?;
+            plan.add(source, selection);
         }
-        if base == "domain" && !(shelf.entry.is_none() && shelf.has("domain")) {
-            (shelf, base) = shelf.domain(dir)?;
-        }
-        let selection = match self.split.as_str() {
-            "domain" => Selection { carve: None, holdout: None, ..self.selection(&shelf, &base) },
-            _ => self.selection(&shelf, &base),
-        };
-        let base = if selection.carve.is_some() { "train" } else { &base };
-        let columns = self.columns(&shelf, base, selection.carve.is_some());
-        let columns = columns.named(shelf.classes(base, &self.reading)?);
-        let mut source = self.describe(&shelf, &selection, shelf.digests(base)?);
-        self.count_bad(&shelf, base, &columns, &mut source)?;
-        let skipped = Skipped::default();
+        let dedup = self.dedup.start();
+        let dropped = dedup.as_ref().map(|dedup| dedup.dropped.clone());
+        let examples = plan.examples(self.limit, dedup, self.seed)?;
         Ok(Dataset {
-            labels: columns.names.clone(),
-            source,
-            notes: self.notes(&shelf),
-            examples: self.examples(&shelf, base, &columns, &selection, &skipped)?,
-            skipped,
+            labels: plan.labels(),
+            source: self.describe(&plan, dropped.as_deref())?,
+            notes: self.notes(&plan.sources[0].shelf),
+            skipped: plan.skipped,
+            dropped,
+            examples,
         })
     }
 
+    /// The same flags for the rows of another file: all of them, `text` or what --text says, no labels.
+    pub fn of_file(&self, path: &Path, pairs: bool) -> Self {
+        let pair = || self.pair.clone().unwrap_or("pair".into());
+        Self {
+            source: vec![path.display().to_string()],
+            split: "train".into(),
+            pair: pairs.then(pair),
+            label: Some("none".into()),
+            reading: Reading { format: Format::of(path).or(self.reading.format), ..self.reading.clone() },
+            limit: None,
+            holdout: None,
+            folds: FoldArgs { folds: None, fold: None },
+            group_by: None,
+            dedup: DedupArgs { dedup: None, ..self.dedup },
+            carve: None,
+            ..self.clone()
+        }
+    }
+
+    /// What is to be left out of train.
+    fn cut(&self) -> Result<Option<Cut>> {
+        Ok(self.holdout.map(Cut::Share).or(self.folds.chosen()?))
+    }
+
+    /// Where the split called `name` is read, and which rows of it are taken.
+    fn part(&self, name: &str, cut: Option<Cut>, dir: &Path) -> Result<(Source, Selection)> {
+        let mut shelf = Shelf::find(&self.source, dir)?;
+        let mut base = if name == "holdout" { "train" } else { name }.to_owned();
+        if name == "holdout" && cut.is_none() {
+            let cure = "give the share of the call that took the train part: --holdout FRACTION";
+            bail!(usage("--split holdout goes with --holdout or --folds").hint(cure));
+        }
+        let foreign = base == "domain" && !(shelf.entry.is_none() && shelf.has("domain"));
+        if foreign {
+            (shelf, base) = shelf.domain(dir)?;
+        }
+        let selection = match name {
+            "domain" => Selection { carve: None, holdout: None, seed: self.seed },
+            _ => self.selection(&shelf, &base, cut, name == "holdout"),
+        };
+        let carved = selection.carve.is_some();
+        let split = if carved { "train".to_owned() } else { base };
+        let columns = self.columns(&shelf, &split, carved);
+        let columns = columns.named(shelf.classes(&split, &self.reading)?);
+        let source = Source { shelf, split, columns, reading: self.reading.clone() };
+        Ok((source, selection))
+    }
+
     /// Which rows of which split make the one asked for.
-    fn selection(&self, shelf: &Shelf, base: &str) -> Selection {
+    fn selection(&self, shelf: &Shelf, base: &str, cut: Option<Cut>, held: bool) -> Selection {
         let lacks: Vec<&str> =
             ["validation", "test"].into_iter().filter(|s| !shelf.has(s)).collect();
         let part = lacks.iter().position(|&split| split == base).map(|i| i + 1);
         let part = part.or_else(|| (base == "train" && !lacks.is_empty()).then_some(0));
         let carve = self.carve.zip(part).map(|(share, part)| (vec![share; lacks.len()], part));
-        let held = self.split == "holdout";
         let (stratify, grouped) = (self.stratify, self.group_by.is_some());
-        let holdout = self.holdout.filter(|_| base == "train");
-        let holdout = holdout.map(|share| Holdout { share, held, stratify, grouped });
-        Selection { carve, holdout, limit: self.limit, seed: self.seed }
+        let holdout = cut.filter(|_| base == "train");
+        let holdout = holdout.map(|cut| Holdout { cut, held, stratify, grouped });
+        Selection { carve, holdout, seed: self.seed }
     }
 
     /// The catalog's columns, with what the flags say instead.
@@ -170,99 +220,45 @@ impl Input {
         columns
     }
 
-    fn examples(
-        &self,
-        shelf: &Shelf,
-        split: &str,
-        columns: &Columns,
-        selection: &Selection,
-        skipped: &Skipped,
-    ) -> Result<Examples> {
-        let open = || self.rows(shelf, split, columns, skipped.restarted());
-        let example = |row: Result<Row>| row.map(|row| row.example);
-        if selection.is_all() {
-            return Ok(Box::new(open()?.map(example)));
-        }
-        let (keys, again): (_, Rows) = if shelf.reads_once() {
-            let all: Vec<Row> = open()?.collect::<Result<_>>()?;
-            (keys(all.iter().cloned().map(Ok))?, Box::new(all.into_iter().map(Ok)))
-        } else {
-            (keys(open()?)?, open()?)
-        };
-        let chosen = selection.choose(&keys)?;
-        Ok(Box::new(
-            again
-                .zip(chosen)
-                .filter(|(row, keep)| *keep || row.is_err())
-                .map(move |(row, _)| example(row)),
-        ))
-    }
-
-    fn rows(
-        &self,
-        shelf: &Shelf,
-        split: &str,
-        columns: &Columns,
-        skipped: Skipped,
-    ) -> Result<Rows> {
-        let records = shelf.open(split, &self.reading)?;
-        Ok(rows(records, columns.clone(), self.reading.skip_bad.then_some(skipped)))
-    }
-
-    /// Says how many rows cannot be read, where they can be read twice.
-    fn count_bad(
-        &self,
-        shelf: &Shelf,
-        split: &str,
-        columns: &Columns,
-        source: &mut Value,
-    ) -> Result<()> {
-        if !self.reading.skip_bad {
-            return Ok(());
-        }
-        source["skip_bad"] = json!(true);
-        if !shelf.reads_once() {
-            let skipped = Skipped::default();
-            self.rows(shelf, split, columns, skipped.clone())?.try_for_each(|row| row.map(drop))?;
-            source["skipped"] = json!(skipped.count());
-        }
-        Ok(())
-    }
-
-    fn describe(
-        &self,
-        shelf: &Shelf,
-        selection: &Selection,
-        digests: Option<(&str, Value)>,
-    ) -> Value {
+    fn describe(&self, plan: &Plan, dropped: Option<&Dropped>) -> Result<Value> {
         let named = self.source.join(" ");
         let data = if self.source.len() > 1 { json!(self.source) } else { json!(named) };
         let mut source = json!({"data": data, "split": self.split});
         let mut say = |key: &str, value: Value| source[key] = value;
-        if shelf.name != named {
-            say("domain", json!(shelf.name));
+        let foreign = plan.sources.iter().find(|source| source.shelf.name != named);
+        foreign.iter().for_each(|source| say("domain", json!(source.shelf.name)));
+        plan.digests()?.into_iter().for_each(|(key, digests)| say(key, digests));
+        if self.reading.skip_bad {
+            say("skip_bad", json!(true));
+            plan.count_bad()?.into_iter().for_each(|count| say("skipped", json!(count)));
         }
-        digests.into_iter().for_each(|(key, digests)| say(key, digests));
-        if selection.is_all() {
-            return source;
+        if let (Some(mut dedup), Some(dropped)) = (self.dedup.to_json(), dropped) {
+            let counted = dropped.to_json();
+            // Rows that are read once have not been counted yet.
+            if counted["rows"] != 0 {
+                dedup["dropped"] = counted;
+            }
+            say("dedup", dedup);
+        }
+        if self.limit.is_none() && plan.parts.iter().all(|part| part.selection.is_all()) {
+            return Ok(source);
         }
         say("seed", json!(self.seed));
-        self.carve
-            .filter(|_| selection.carve.is_some())
-            .iter()
-            .for_each(|share| say("carve", json!(share)));
+        let carved = plan.parts.iter().any(|part| part.selection.carve.is_some());
+        self.carve.filter(|_| carved).iter().for_each(|share| say("carve", json!(share)));
         self.group_by.iter().for_each(|column| say("group_by", json!(column)));
         self.limit.iter().for_each(|limit| say("limit", json!(limit)));
-        if let Some(holdout) = &selection.holdout {
-            say("holdout", json!(holdout.share));
-            say("stratify", json!(holdout.stratify));
-        }
-        source
+        let holdout = plan.parts.iter().find_map(|part| part.selection.holdout.as_ref());
+        let held = holdout.map(|holdout| holdout.to_json());
+        held.iter().flat_map(Value::as_object).flatten().for_each(|(k, v)| say(k, v.clone()));
+        Ok(source)
     }
 
     fn notes(&self, shelf: &Shelf) -> Vec<String> {
         let group = shelf.entry.as_ref().and_then(|entry| entry.group.as_ref());
-        let leak = group.filter(|_| self.holdout.is_some() && self.group_by.is_none());
+        let leak = group.filter(|_| {
+            (self.holdout.is_some() || self.folds.folds.is_some()) && self.group_by.is_none()
+        });
         let note = |group| {
             format!(
                 "rows of one {group} may fall on both sides; --group-by {group} keeps them together"

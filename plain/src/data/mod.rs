@@ -4,11 +4,14 @@ mod batches;
 mod bytes;
 mod catalog;
 mod columns;
+mod dedup;
 mod documents;
 mod files;
 mod input;
 mod line;
+mod near;
 mod parquet;
+mod plan;
 mod quotes;
 mod read;
 mod sample;
@@ -17,14 +20,18 @@ mod shelf;
 mod skipped;
 mod split;
 mod table;
+mod texts;
 mod utf8;
 
 pub use batches::in_batches;
 pub use catalog::{Entry, catalog, table};
+pub use dedup::{Found, Print, Seen};
 pub use input::{Dataset, Examples, Input};
 pub use line::{Line, text_lines};
+pub use near::{Sketch, word};
 pub use read::{Format, Reading, name_of};
 pub use split::choose;
+pub use texts::hashes;
 
 /// One document of a data set, as read: what `prep` turns into a token sequence.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]

@@ -1,43 +1,86 @@
-//! Which rows of a source make a split: carving, holding out, limiting, in this order.
+//! Which rows of a source make a split: carving, then holding out or folding, and of what they give a sample.
 
 use std::collections::HashMap;
 
 use anyhow::{Result, ensure};
+use serde_json::{Value, json};
 
 use super::columns::Row;
-use super::split::{Key, choose, cut};
+use super::split::{Key, choose, cut, folds};
+use crate::flags::usage;
 use crate::random::generator;
+
+/// Folds to cross-validate by, as flags.
+#[derive(Debug, Clone, clap::Args)]
+pub struct FoldArgs {
+    /// Divide train into K folds of equal size and leave fold --fold out; --split holdout gives that one
+    #[arg(long, value_name = "K", requires = "fold", group = "cut", value_parser = at_least_two)]
+    pub folds: Option<usize>,
+
+    /// Which fold is left out, from 1 to K
+    #[arg(long, value_name = "I", requires = "folds")]
+    pub fold: Option<usize>,
+}
+
+fn at_least_two(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&count| count >= 2).ok_or("a whole number from 2 up is wanted".into())
+}
+
+impl FoldArgs {
+    /// How many folds, and which one is left out, from 0.
+    pub fn chosen(&self) -> Result<Option<Cut>> {
+        let Some((of, fold)) = self.folds.zip(self.fold) else { return Ok(None) };
+        ensure!((1..=of).contains(&fold), usage(format!("--fold {fold}: folds are 1 to {of}")));
+        Ok(Some(Cut::Fold { of, fold: fold - 1 }))
+    }
+}
 
 /// How the rows of a split are chosen from those of the source.
 pub struct Selection {
     /// Shares carved out of train, and which part is wanted: 0 what is left of train, i + 1 the share i.
     pub carve: Option<(Vec<f64>, usize)>,
     pub holdout: Option<Holdout>,
-    pub limit: Option<usize>,
     pub seed: u64,
 }
 
+#[derive(Debug, Clone)]
 pub struct Holdout {
-    pub share: f64,
+    pub cut: Cut,
     /// The rows left out are wanted, not the others.
     pub held: bool,
     pub stratify: bool,
     pub grouped: bool,
 }
 
-/// What splits look at, for every row.
-pub fn keys(rows: impl Iterator<Item = Result<Row>>) -> Result<Vec<Key>> {
-    let (mut labels, mut groups) = (HashMap::new(), HashMap::new());
-    rows.enumerate()
-        .map(|(i, row)| {
-            let row = row?;
-            let group = row.group.unwrap_or_else(|| format!("\0{i}"));
-            Ok(Key {
-                label: number(&mut labels, row.example.label),
-                group: number(&mut groups, group),
-            })
-        })
-        .collect()
+/// What is left out of train.
+#[derive(Debug, Clone, Copy)]
+pub enum Cut {
+    Share(f64),
+    /// Fold `fold` of 0 to `of` - 1.
+    Fold {
+        of: usize,
+        fold: usize,
+    },
+}
+
+/// Numbers for the labels and groups of rows, as splits look at them.
+#[derive(Default)]
+pub struct Numbers {
+    labels: HashMap<Option<String>, u32>,
+    groups: HashMap<String, u32>,
+    rows: u32,
+}
+
+impl Numbers {
+    /// The key of the next row; without a group it is one by itself.
+    pub fn key(&mut self, row: &Row) -> Key {
+        self.rows += 1;
+        let group = match &row.group {
+            Some(group) => number(&mut self.groups, group.clone()),
+            None => self.rows - 1,
+        };
+        Key { label: number(&mut self.labels, row.example.label.clone()), group }
+    }
 }
 
 fn number<T: std::hash::Hash + Eq>(seen: &mut HashMap<T, u32>, name: T) -> u32 {
@@ -47,32 +90,21 @@ fn number<T: std::hash::Hash + Eq>(seen: &mut HashMap<T, u32>, name: T) -> u32 {
 
 impl Selection {
     pub fn is_all(&self) -> bool {
-        self.carve.is_none() && self.holdout.is_none() && self.limit.is_none()
+        self.carve.is_none() && self.holdout.is_none()
     }
 
-    /// True for each row that is wanted. Fails if none is.
-    pub fn choose(&self, keys: &[Key]) -> Result<Vec<bool>> {
-        let mut rows: Vec<usize> = (0..keys.len()).collect();
+    /// True for each row that is wanted, of those that `repeats` does not rule out. Fails if none is.
+    pub fn choose(&self, keys: &[Key], repeats: &[bool]) -> Result<Vec<bool>> {
+        let mut rows: Vec<usize> = (0..keys.len()).filter(|&row| !repeats[row]).collect();
         if let Some((shares, part)) = &self.carve {
-            keep_part(&mut rows, keys, shares, true, *part, ("carve", self.seed));
+            let keys: Vec<Key> = rows.iter().map(|&row| keys[row]).collect();
+            let parts = cut(&keys, shares, true, &mut generator("carve", self.seed, 0));
+            keep(&mut rows, parts.iter().map(|p| p == part));
         }
         if let Some(holdout) = &self.holdout {
-            let keys: Vec<Key> =
-                keys.iter().enumerate().map(|(i, key)| holdout.key(key, i)).collect();
-            let part = usize::from(holdout.held);
-            keep_part(
-                &mut rows,
-                &keys,
-                &[holdout.share],
-                holdout.stratify,
-                part,
-                ("split", self.seed),
-            );
-        }
-        if let Some(limit) = self.limit {
-            let chosen = choose(rows.len(), limit, &mut generator("limit", self.seed, 0));
-            let mut chosen = chosen.into_iter();
-            rows.retain(|_| chosen.next().unwrap_or(false));
+            let keys: Vec<Key> = rows.iter().map(|&row| holdout.key(&keys[row], row)).collect();
+            let held = holdout.held(&keys, self.seed);
+            keep(&mut rows, held.into_iter().map(|held| held == holdout.held));
         }
         ensure!(!rows.is_empty() || keys.is_empty(), "no row is left of the {} read", keys.len());
         let mut wanted = vec![false; keys.len()];
@@ -81,22 +113,92 @@ impl Selection {
     }
 }
 
+/// Leaves `limit` of the rows wanted, over all parts, every such sample equally likely.
+pub fn sample(wanted: &mut [Vec<bool>], limit: usize, seed: u64) -> Result<()> {
+    let count = wanted.iter().flatten().filter(|wanted| **wanted).count();
+    let mut chosen = choose(count, limit, &mut generator("limit", seed, 0)).into_iter();
+    let rows = wanted.iter_mut().flatten().filter(|wanted| **wanted);
+    rows.for_each(|wanted| *wanted = chosen.next().unwrap_or(false));
+    ensure!(limit > 0 || count == 0, "no row is left of the {count} read");
+    Ok(())
+}
+
 impl Holdout {
     /// The catalog's groups bind when carving only; here a row stands alone unless `--group-by` was given.
     fn key(&self, key: &Key, row: usize) -> Key {
         if self.grouped { *key } else { Key { group: row as u32, ..*key } }
     }
+
+    /// True for each row that is left out of train.
+    fn held(&self, keys: &[Key], seed: u64) -> Vec<bool> {
+        match self.cut {
+            Cut::Share(share) => {
+                let parts = cut(keys, &[share], self.stratify, &mut generator("split", seed, 0));
+                parts.into_iter().map(|part| part == 1).collect()
+            }
+            Cut::Fold { of, fold } => {
+                let parts = folds(keys, of, self.stratify, &mut generator("folds", seed, 0));
+                parts.into_iter().map(|part| part == fold).collect()
+            }
+        }
+    }
+
+    /// What a shard's source says of it.
+    pub fn to_json(&self) -> Value {
+        match self.cut {
+            Cut::Share(share) => json!({"holdout": share, "stratify": self.stratify}),
+            Cut::Fold { of, fold } => {
+                json!({"folds": of, "fold": fold + 1, "stratify": self.stratify})
+            }
+        }
+    }
 }
 
-fn keep_part(
-    rows: &mut Vec<usize>,
-    keys: &[Key],
-    shares: &[f64],
-    stratify: bool,
-    part: usize,
-    (purpose, seed): (&str, u64),
-) {
-    let keys: Vec<Key> = rows.iter().map(|&row| keys[row]).collect();
-    let mut parts = cut(&keys, shares, stratify, &mut generator(purpose, seed, 0)).into_iter();
-    rows.retain(|_| parts.next() == Some(part));
+fn keep(rows: &mut Vec<usize>, mut which: impl Iterator<Item = bool>) {
+    rows.retain(|_| which.next().unwrap_or(false));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn keys(rows: u32, groups: u32) -> Vec<Key> {
+        (0..rows).map(|row| Key { label: row % 3, group: row * 7 % groups }).collect()
+    }
+
+    fn selection(cut: Cut, held: bool, (stratify, grouped): (bool, bool), seed: u64) -> Selection {
+        Selection { carve: None, holdout: Some(Holdout { cut, held, stratify, grouped }), seed }
+    }
+
+    proptest! {
+        /// The two parts of a cut are all rows, and the folds' left-out parts too, each row once.
+        #[test]
+        fn parts_make_up_the_whole(rows in 30..200u32, seed: u64, how: (bool, bool), repeat in 2..9usize) {
+            let keys = keys(rows, 20);
+            let repeats: Vec<bool> = (0..keys.len()).map(|row| row % repeat == 1).collect();
+            let times = |selections: &[Selection]| {
+                let mut times = vec![0; keys.len()];
+                for selection in selections {
+                    let wanted = selection.choose(&keys, &repeats).unwrap();
+                    times.iter_mut().zip(wanted).for_each(|(times, wanted)| *times += usize::from(wanted));
+                }
+                times
+            };
+            let once: Vec<usize> = repeats.iter().map(|repeat| usize::from(!repeat)).collect();
+            let both = |cut| [true, false].map(|held| selection(cut, held, how, seed));
+            prop_assert_eq!(times(&both(Cut::Share(0.3))), once.clone());
+            prop_assert_eq!(times(&both(Cut::Fold { of: 4, fold: 2 })), once.clone());
+            let folds = [0, 1, 2, 3].map(|fold| selection(Cut::Fold { of: 4, fold }, true, how, seed));
+            prop_assert_eq!(times(&folds), once);
+        }
+
+        #[test]
+        fn a_sample_has_as_many_rows_as_asked(a in 0..50usize, b in 0..50usize, limit in 1..120usize, seed: u64) {
+            let mut wanted = [vec![true; a], vec![false; 3], vec![true; b]];
+            sample(&mut wanted, limit, seed).unwrap();
+            prop_assert_eq!(wanted.iter().flatten().filter(|w| **w).count(), limit.min(a + b));
+            prop_assert!(wanted[1].iter().all(|w| !w));
+        }
+    }
 }

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use serde_json::Value;
 
 use super::catalog::{Entry, catalog};
 use super::columns::Columns;
@@ -91,13 +90,8 @@ impl Shelf {
         read::classes(&self.files(split)?.unwrap_or_default(), reading)
     }
 
-    /// What a header says of the files a split is read from.
-    pub fn digests(&self, split: &str) -> Result<Option<(&'static str, Value)>> {
-        files::digests(&self.files(split)?.unwrap_or_default())
-    }
-
-    /// None for what is made here.
-    fn files(&self, split: &str) -> Result<Option<Vec<PathBuf>>> {
+    /// The files of a split; none for what is made here.
+    pub fn files(&self, split: &str) -> Result<Option<Vec<PathBuf>>> {
         if !self.has(split) {
             return Err(self.no_split(split));
         }

@@ -28,13 +28,6 @@ impl Skipped {
         (self.count() > 0).then_some(self)
     }
 
-    /// The same count, from 0 again.
-    pub fn restarted(&self) -> Self {
-        self.0.read.store(0, Ordering::Relaxed);
-        self.0.bad.store(0, Ordering::Relaxed);
-        self.clone()
-    }
-
     /// Leaves out what cannot be read: the inner errors. Fails at the end if nothing else was there.
     pub fn leave_out(
         self,

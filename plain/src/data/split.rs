@@ -36,6 +36,32 @@ pub fn cut(keys: &[Key], shares: &[f64], stratify: bool, rng: &mut impl RngCore)
     parts
 }
 
+/// The fold of each row, 0 to `folds` - 1. Sizes differ by at most one row, and stratified, so do the rows of each label;
+/// groups are dealt out largest first, so that they stay as near to that as they allow.
+pub fn folds(keys: &[Key], folds: usize, stratify: bool, rng: &mut impl RngCore) -> Vec<usize> {
+    let units = shuffled(units(keys), rng);
+    let mut order: Vec<usize> = strata(&units, stratify).into_iter().flatten().collect();
+    order.sort_by_key(|&i| std::cmp::Reverse(units[i].rows.len()));
+    let mut sizes = vec![0; folds];
+    // Rows of each label in each fold.
+    let mut labels: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    let mut parts = vec![0; keys.len()];
+    for unit in order.into_iter().map(|i| &units[i]) {
+        let mut own = vec![0; folds];
+        for label in unit.labels.iter().filter(|_| stratify) {
+            let counts = labels.entry(*label).or_insert_with(|| vec![0; folds]);
+            own.iter_mut().zip(counts).for_each(|(own, count)| *own += *count);
+        }
+        let fold = (0..folds).min_by_key(|&fold| (own[fold], sizes[fold])).unwrap_or(0);
+        sizes[fold] += unit.rows.len();
+        for label in unit.labels.iter().filter(|_| stratify) {
+            labels.entry(*label).and_modify(|counts| counts[fold] += 1);
+        }
+        unit.rows.iter().for_each(|&row| parts[row] = fold);
+    }
+    parts
+}
+
 /// True for `n` of `rows`, every set of n equally likely; a smaller n gives a subset.
 pub fn choose(rows: usize, n: usize, rng: &mut impl RngCore) -> Vec<bool> {
     let ranks: Vec<u64> = (0..rows).map(|_| rng.next_u64()).collect();
@@ -148,11 +174,47 @@ mod tests {
         }
 
         #[test]
+        fn folds_are_even(labels in prop::collection::vec(0..4u32, 1..300), of in 2..9usize, seed: u64, stratify: bool) {
+            let keys = keys(&labels, None);
+            let parts = folds(&keys, of, stratify, &mut generator("folds", seed, 0));
+            prop_assert!(parts.iter().all(|&fold| fold < of));
+            let spread = |wanted: &dyn Fn(usize) -> bool| {
+                let mut sizes = vec![0; of];
+                (0..parts.len()).filter(|&row| wanted(row)).for_each(|row| sizes[parts[row]] += 1);
+                sizes.iter().max().unwrap() - sizes.iter().min().unwrap()
+            };
+            prop_assert!(spread(&|_| true) <= 1);
+            for label in (0..4).filter(|_| stratify) {
+                prop_assert!(spread(&|row| labels[row] == label) <= 1);
+            }
+        }
+
+        #[test]
+        fn folds_keep_groups_whole(labels in prop::collection::vec(0..3u32, 1..300), groups in 1..50u32, seed: u64, stratify: bool) {
+            let keys = keys(&labels, Some(groups));
+            let parts = folds(&keys, 5, stratify, &mut generator("folds", seed, 0));
+            for (a, b) in (0..keys.len()).zip(1..keys.len()) {
+                prop_assert!(keys[a].group != keys[b].group || parts[a] == parts[b]);
+            }
+        }
+
+        #[test]
         fn a_smaller_choice_is_a_subset(rows in 0..500usize, n in 0..500usize, seed: u64) {
             let choose = |n| choose(rows, n, &mut generator("limit", seed, 0));
             let (few, more) = (choose(n / 2), choose(n));
             prop_assert_eq!(more.iter().filter(|&&c| c).count(), n.min(rows));
             prop_assert!(few.iter().zip(&more).all(|(few, more)| !few || *more));
         }
+    }
+
+    #[test]
+    fn every_row_is_chosen_as_often() {
+        let mut times = [0; 10];
+        for seed in 0..4000 {
+            let chosen = choose(10, 3, &mut generator("limit", seed, 0));
+            times.iter_mut().zip(chosen).for_each(|(times, chosen)| *times += u32::from(chosen));
+        }
+        // 1,200 expected, with a standard deviation of 29.
+        assert!(times.iter().all(|times| (1050..1350).contains(times)), "{times:?}");
     }
 }

@@ -3,6 +3,7 @@
 mod header;
 mod ints;
 mod layout;
+mod manifest;
 pub mod masking;
 mod open;
 mod outline;
@@ -14,6 +15,7 @@ mod write;
 pub use header::{Header, Special};
 pub use ints::Ints;
 pub use layout::Layout;
+pub use manifest::{Manifest, Stage};
 pub use masking::{MaskedBy, MaskedSequence, Masker, Masking, Unit};
 pub use open::{Labels, Shard, agree};
 pub use outline::Outline;

@@ -137,6 +137,15 @@ impl Shard {
         format!("{:x}", hash.finalize())
     }
 
+    /// Hashes of the texts it was made of; none if one of its segments does not say.
+    pub fn texts(&self) -> Option<Vec<u64>> {
+        let mut all = Vec::new();
+        for segment in self.segments.iter().filter(|segment| !segment.is_empty()) {
+            all.extend(segment.texts()?);
+        }
+        Some(all)
+    }
+
     /// Tokens of the longest sequence.
     pub fn longest(&self) -> usize {
         (0..self.len()).map(|i| self.view(i).tokens.len()).max().unwrap_or(0)

@@ -42,6 +42,7 @@ pub struct Segment {
     labels: Option<Range<usize>>,
     words: Range<usize>,
     rows: Range<usize>,
+    texts: Option<Range<usize>>,
     masked: Option<(Range<usize>, Range<usize>)>,
 }
 
@@ -128,6 +129,7 @@ impl Segment {
             labels: tensors.labels(len)?,
             words: tensors.sized("words", Dtype::U8, t.div_ceil(8))?,
             rows: tensors.sized("rows", Dtype::U64, len)?,
+            texts: tensors.any("texts", Dtype::U64)?,
             masked,
             meta,
             bytes,
@@ -245,6 +247,12 @@ impl Segment {
         self.second.is_some()
     }
 
+    /// Hashes of the texts it was made of, if it says.
+    pub fn texts(&self) -> Option<impl Iterator<Item = u64>> {
+        let bytes = self.at(self.texts.as_ref()?);
+        Some((0..bytes.len() / 8).map(move |i| u64_at(bytes, i)))
+    }
+
     /// Every token of the segment.
     pub fn tokens(&self) -> Ints<'_> {
         self.ids(&self.tokens)
@@ -307,6 +315,9 @@ impl Segment {
         }
         kept.push(("words", Dtype::U8, self.words.len(), self.words()));
         kept.push(("rows", Dtype::U64, self.len, self.at(&self.rows)));
+        if let Some(texts) = &self.texts {
+            kept.push(("texts", Dtype::U64, texts.len() / 8, self.at(texts)));
+        }
         kept
     }
 
@@ -374,6 +385,11 @@ impl Tensors<'_> {
 
     fn optional(&self, name: &str, dtype: Dtype, len: usize) -> Result<Option<Range<usize>>> {
         self.layout.info(name).map(|_| self.sized(name, dtype, len)).transpose()
+    }
+
+    fn any(&self, name: &str, dtype: Dtype) -> Result<Option<Range<usize>>> {
+        let tensor = self.layout.info(name).map(|info| self.checked(name, info, dtype));
+        Ok(tensor.transpose()?.map(|(range, _)| range))
     }
 
     fn labels(&self, len: usize) -> Result<Option<Range<usize>>> {

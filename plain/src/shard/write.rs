@@ -35,19 +35,27 @@ pub struct Writer<W> {
     header: Header,
     names: Option<Labels>,
     pending: Vec<Sequence>,
+    texts: Vec<u8>,
     tokens: usize,
     written: bool,
 }
 
 impl<W: Write> Writer<W> {
     pub fn new(out: W, header: Header) -> Self {
-        Self { out, header, names: None, pending: Vec::new(), tokens: 0, written: false }
+        let (pending, texts) = (Vec::new(), Vec::new());
+        Self { out, header, names: None, pending, texts, tokens: 0, written: false }
     }
 
     /// Fixes the label names and their order. Without it a segment lists the names it meets, sorted.
     pub fn labels(mut self, names: Vec<String>) -> Self {
         self.names = Some(Labels::new(names));
         self
+    }
+
+    /// Names the text, and the second text of a pair, that the next sequences are made of, by their hashes.
+    pub fn texts(&mut self, (text, pair): (u64, Option<u64>)) {
+        self.texts.extend(text.to_le_bytes());
+        self.texts.extend(pair.iter().flat_map(|hash| hash.to_le_bytes()));
     }
 
     /// Fails where the sequence does not fit the header, or has a label where others have none.
@@ -99,7 +107,12 @@ impl<W: Write> Writer<W> {
         let columns = Columns::new(&pending, width(self.header.vocab_size), labels.as_ref())?;
         let labels = labels.map(|labels| labels.names().to_vec());
         let meta = Meta { header: self.header.clone(), labels, masked: None };
-        write_segment(&mut self.out, &meta, &columns.tensors(width(self.header.vocab_size)))
+        let texts = std::mem::take(&mut self.texts);
+        let mut tensors = columns.tensors(width(self.header.vocab_size));
+        if !texts.is_empty() {
+            tensors.insert(0, ("texts", Dtype::U64, texts.len() / 8, &texts));
+        }
+        write_segment(&mut self.out, &meta, &tensors)
     }
 
     fn label_names(&self, sequences: &[Sequence]) -> Labels {
