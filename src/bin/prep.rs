@@ -8,7 +8,7 @@ use clap::Parser;
 use plain::cli::{self, Talk};
 use plain::data::{self, Dataset, Example, Examples, Input};
 use plain::shard::Writer;
-use plain::text::{self, Count, Encoding, Kind, Tokenizer};
+use plain::text::{self, Encoding, Kind, Packer, Tokenizer};
 
 /// Texts encoded at a time; the next ones are read meanwhile.
 const BATCH: usize = 4096;
@@ -34,11 +34,11 @@ struct Args {
     encoding: Encoding,
 
     /// Write the rows as JSON lines, {"text","pair","label","row"}, instead of a shard
-    #[arg(long, conflicts_with_all = ["tokenizer", "train_tokenizer", "max_length"])]
+    #[arg(long, conflicts_with_all = ["tokenizer", "train_tokenizer", "Length", "Packing"])]
     jsonl: bool,
 
     /// Train a tokenizer of N tokens on the texts, into the directory -o, instead of writing a shard
-    #[arg(long, value_name = "N", requires = "output", conflicts_with_all = ["tokenizer", "max_length"])]
+    #[arg(long, value_name = "N", requires = "output", conflicts_with_all = ["tokenizer", "Length", "Packing"])]
     train_tokenizer: Option<usize>,
 
     /// What kind of tokenizer to train
@@ -111,20 +111,20 @@ fn write_shard(args: &Args, tokenizer: &Tokenizer, data: Dataset) -> Result<Stri
     if !data.labels.is_empty() {
         writer = writer.labels(data.labels);
     }
-    let (mut examples, mut count) = (data.examples, Count::default());
+    let (mut examples, mut packer) = (data.examples, Packer::new(tokenizer));
     let mut batch = read(&mut examples)?;
     while !batch.is_empty() {
         let texts: Vec<_> = batch.iter().map(|e| (e.text.as_str(), e.pair.as_deref())).collect();
-        let (next, encoded) =
-            rayon::join(|| read(&mut examples), || tokenizer.encode_batch(&texts));
-        for (example, encoded) in batch.into_iter().zip(encoded?) {
-            count.add(&encoded, example.text.is_empty());
-            writer.push(encoded.into_sequence(example.label, example.row))?;
+        let (next, pieces) = rayon::join(|| read(&mut examples), || tokenizer.pieces_batch(&texts));
+        for (Example { text, label, row, .. }, pieces) in batch.into_iter().zip(pieces?) {
+            let whole = packer.add(&text, pieces, label, row)?;
+            whole.into_iter().try_for_each(|sequence| writer.push(sequence))?;
         }
         batch = next?;
     }
+    packer.rest().into_iter().try_for_each(|sequence| writer.push(sequence))?;
     writer.finish()?.commit()?;
-    Ok(count.to_string())
+    Ok(packer.count().to_string())
 }
 
 fn read(examples: &mut Examples) -> Result<Vec<Example>> {
