@@ -1,5 +1,7 @@
 //! Sequence classification: rows from labelled shards, labels joined to the model's by name.
 
+use std::ops::Range;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tch::{Device, Tensor};
@@ -15,6 +17,7 @@ use crate::shard::{Labels, Shard, View};
 #[derive(Debug)]
 pub struct Labelled<'a> {
     pub shard: &'a Shard,
+    texts: Vec<Range<usize>>,
     numbers: Vec<i64>,
 }
 
@@ -34,7 +37,12 @@ impl<'a> Labelled<'a> {
                 .with_context(|| format!("unknown label {name:?}; the model knows {known}"))
         };
         let numbers = shard.labels().names().iter().map(number).collect::<Result<_>>()?;
-        Ok(Self { shard, numbers })
+        Ok(Self { shard, texts: shard.texts(), numbers })
+    }
+
+    /// The sequences of each text: one, or its windows.
+    pub fn texts(&self) -> &[Range<usize>] {
+        &self.texts
     }
 
     pub fn example(&self, i: usize) -> Item {
@@ -43,9 +51,12 @@ impl<'a> Labelled<'a> {
         Item { targets: label.into_iter().collect(), ..unlabelled(&view) }
     }
 
-    /// The class of row `i`, as the model numbers it.
-    pub fn class(&self, i: usize) -> usize {
-        self.shard.view(i).label.map_or(0, |label| self.numbers[label] as usize)
+    /// The class of a text, as the model numbers it.
+    pub fn class(&self, text: usize) -> usize {
+        self.shard
+            .view(self.texts[text].start)
+            .label
+            .map_or(0, |label| self.numbers[label] as usize)
     }
 }
 

@@ -50,6 +50,17 @@ pub enum Cut {
 pub type Frame = (Vec<u32>, Vec<u32>);
 
 impl Length {
+    /// Sets the tokenizer of a model to these lengths, which may not be above the model's own.
+    pub fn apply(&self, tokenizer: &mut Tokenizer) -> Result<()> {
+        let most = tokenizer.max_length();
+        let length = self.max_length.unwrap_or(most);
+        ensure!(
+            length <= most,
+            usage(format!("--max-length {length}: the model takes {most} tokens"))
+        );
+        tokenizer.cut(length, self.cut())
+    }
+
     pub fn cut(&self) -> Cut {
         self.stride.map_or(Cut::Off, Cut::Windows)
     }
