@@ -8,7 +8,7 @@ use clap::Parser;
 use plain::cli::{self, Talk};
 use plain::data::{self, Dataset, Example, Examples, Input};
 use plain::shard::Writer;
-use plain::text::{self, Encoding, Kind, Packer, Tokenizer};
+use plain::text::{self, Encoding, Extension, Kind, Packer, Tokenizer};
 
 /// Texts encoded at a time; the next ones are read meanwhile.
 const BATCH: usize = 4096;
@@ -34,22 +34,25 @@ struct Args {
     encoding: Encoding,
 
     /// Write the rows as JSON lines, {"text","pair","label","row"}, instead of a shard
-    #[arg(long, conflicts_with_all = ["tokenizer", "train_tokenizer", "Length", "Packing"])]
+    #[arg(long, conflicts_with_all = ["tokenizer", "train_tokenizer", "Length", "Packing", "extend"])]
     jsonl: bool,
 
     /// Train a tokenizer of N tokens on the texts, into the directory -o, instead of writing a shard
-    #[arg(long, value_name = "N", requires = "output", conflicts_with_all = ["tokenizer", "Length", "Packing"])]
+    #[arg(long, value_name = "N", requires = "output", conflicts_with_all = ["tokenizer", "Length", "Packing", "extend"])]
     train_tokenizer: Option<usize>,
 
     /// What kind of tokenizer to train
     #[arg(long, default_value = "bpe", requires = "train_tokenizer")]
     kind: Kind,
 
+    #[command(flatten)]
+    extension: Extension,
+
     /// Print the catalog
     #[arg(long)]
     list: bool,
 
-    /// Where to write: a file, with --train-tokenizer a directory [default: standard output]
+    /// Where to write: a file, with --train-tokenizer and --extend a directory [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
@@ -73,11 +76,8 @@ fn run(args: Args) -> Result<()> {
     }
     let start = Instant::now();
     let dir = args.input.dir.clone().or_else(cli::env_data).unwrap_or("data".into());
-    let tokenizer = if args.jsonl || args.train_tokenizer.is_some() {
-        None
-    } else {
-        Some(args.encoding.open()?)
-    };
+    let other = args.train_tokenizer.is_some() || args.extension.extend.is_some();
+    let tokenizer = if args.jsonl || other { None } else { Some(args.encoding.open()?) };
     let data = args.input.open(&dir)?;
     data.notes.iter().for_each(cli::note);
     let done = match (tokenizer, args.train_tokenizer, &args.output) {
@@ -85,6 +85,9 @@ fn run(args: Args) -> Result<()> {
         (None, Some(size), Some(dir)) => {
             text::train(args.kind, size, data.texts(), dir)?;
             format!("tokenizer in {}", dir.display())
+        }
+        (.., Some(dir)) if args.extension.extend.is_some() => {
+            args.extension.run(data.texts(), dir)?
         }
         _ => write_rows(args.output.as_deref(), data)?,
     };

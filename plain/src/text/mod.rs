@@ -1,10 +1,14 @@
 //! Documents to ids, as transformers' fast tokenizers do it; training a tokenizer.
 
+mod beside;
 mod config;
 mod count;
 mod cut;
+mod extend;
 mod pack;
+mod rows;
 mod train;
+mod words;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -19,11 +23,22 @@ use crate::shard::{Header, Sequence, Special};
 use config::Config;
 pub use count::Count;
 pub use cut::{Cut, Length, Packing};
+pub use extend::Extension;
 pub use pack::Packer;
 pub use train::{Kind, train};
 
 /// Sequences longer than this are of no use to any encoder we know, unless asked for.
 const LONGEST: u32 = 512;
+/// The files of a tokenizer, as transformers 4 writes them.
+pub const FILES: [&str; 7] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+];
 /// Texts a task of the thread pool takes at least.
 const CHUNK: usize = 64;
 
