@@ -149,3 +149,75 @@ fn push(row: &mut Vec<u8>, dtype: Dtype, value: f64) {
         _ => row.extend((value as f32).to_le_bytes()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two tensors with a row for each of three tokens, and one with other rows.
+    fn weights(dtype: Dtype, values: &[f64]) -> Vec<u8> {
+        let mut data = Vec::new();
+        values.iter().for_each(|&value| push(&mut data, dtype, value));
+        let stored = |shape: &[usize], bytes: &[u8]| Stored {
+            dtype,
+            shape: shape.to_vec(),
+            data: bytes.to_vec().into(),
+        };
+        let bias = &data[..data.len() / 2];
+        let all = [
+            ("x.embeddings.word_embeddings.weight", stored(&[3, 2], &data)),
+            ("lm_head.bias", stored(&[3], bias)),
+            ("x.layer.bias", stored(&[3], bias)),
+        ];
+        safetensors::serialize(all, None).unwrap()
+    }
+
+    #[test]
+    fn new_rows_are_means_in_the_dtype_of_the_file() {
+        let values = [1.0, 2.0, 3.0, 4.0, 1.0 / 3.0, -6.5];
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
+            let path = tempfile::NamedTempFile::new().unwrap();
+            let old = weights(dtype, &values);
+            grow(&old, 3, 5, &[(3, vec![0, 2]), (4, vec![1, 1])], path.path()).unwrap();
+            let new = std::fs::read(path.path()).unwrap();
+            let (old, new) =
+                (SafeTensors::deserialize(&old).unwrap(), SafeTensors::deserialize(&new).unwrap());
+            let get = |name: &str| {
+                let view = new.tensor(name).unwrap();
+                let step = dtype.bitsize() / 8;
+                let numbers = view.data().chunks(step).map(|b| float(dtype, b).unwrap());
+                (view.dtype(), view.shape().to_vec(), numbers.collect::<Vec<f32>>())
+            };
+            let (found, shape, rows) = get("x.embeddings.word_embeddings.weight");
+            assert_eq!((found, shape), (dtype, vec![5, 2]));
+            let third = {
+                let mut bytes = Vec::new();
+                push(&mut bytes, dtype, (1.0 + f64::from(rows[4])) / 2.0);
+                float(dtype, &bytes).unwrap()
+            };
+            assert_eq!(rows[6..], [third, -2.25, 3.0, 4.0]);
+            let (_, shape, bias) = get("lm_head.bias");
+            assert_eq!((shape, &bias[3..]), (vec![5], &[2.0, 2.0][..]));
+            let same = "x.layer.bias";
+            assert_eq!(old.tensor(same).unwrap().data(), new.tensor(same).unwrap().data());
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_by_name() {
+        let path = tempfile::NamedTempFile::new().unwrap();
+        let cause = |bytes: &[u8], vocab| {
+            format!("{:#}", grow(bytes, vocab, 9, &[], path.path()).unwrap_err())
+        };
+        let said = cause(&weights(Dtype::F32, &[0.0; 6]), 4);
+        assert!(said.contains("tensor ") && said.contains("`vocab_size` 4"), "{said}");
+        let said = cause(&weights(Dtype::F64, &[0.0; 3]), 3);
+        assert!(said.contains("F64") || said.contains("Invalid"), "{said}");
+        let none = safetensors::serialize::<_, Stored, _>([("a", stored_one())], None).unwrap();
+        assert!(cause(&none, 3).contains("no word embeddings"));
+    }
+
+    fn stored_one() -> Stored<'static> {
+        Stored { dtype: Dtype::F32, shape: vec![1], data: vec![0; 4].into() }
+    }
+}

@@ -179,3 +179,48 @@ fn pieces(tokenizer: &Tokenizer, growth: Growth, text: &str) -> tokenizers::Resu
         Growth::Added => pieces.map(|piece| ByteLevel::default().decode(vec![piece])).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::{Kind, train};
+
+    fn tiny(kind: Kind) -> (tempfile::TempDir, Tokenizer) {
+        let dir = tempfile::tempdir().unwrap();
+        let texts = ["the cat sat on the mat", "cats and dogs"].repeat(20);
+        train(kind, 280, texts.into_iter().map(|text| Ok(text.to_owned())), dir.path()).unwrap();
+        let tokenizer = Tokenizer::open(dir.path()).unwrap();
+        (dir, tokenizer)
+    }
+
+    fn counted(tokenizer: &Tokenizer, texts: &[&str]) -> Words {
+        let mut words = Words::new(Growth::of(tokenizer).unwrap());
+        let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+        words.add(tokenizer, &texts).unwrap();
+        words
+    }
+
+    const TEXTS: [&str; 3] =
+        ["the dogma, dogma of catmat", "dogma_x dogma2 catmat's  the 1234 x1", "Zzz catmat catmat"];
+
+    #[test]
+    fn tokens_are_those_of_the_texts() {
+        for kind in [Kind::Bpe, Kind::Wordpiece] {
+            let (_dir, tokenizer) = tiny(kind);
+            let whole = TEXTS.map(|text| tokenizer.pieces_of(text).unwrap().len() as u64);
+            let (_, tokens) = counted(&tokenizer, &TEXTS).measure(&tokenizer).unwrap();
+            assert_eq!(tokens, whole.iter().sum::<u64>());
+        }
+    }
+
+    #[test]
+    fn words_that_save_most_come_first() {
+        for (kind, dogma) in [(Kind::Bpe, 2), (Kind::Wordpiece, 3)] {
+            let (_dir, tokenizer) = tiny(kind);
+            let words = counted(&tokenizer, &TEXTS).propose(&tokenizer, 10).unwrap();
+            let found: Vec<(&str, u64)> = words.iter().map(|p| (&p.word[..], p.count)).collect();
+            assert_eq!(found, [("catmat", 4), ("dogma", dogma)], "{kind:?}");
+            assert!(words.iter().all(|p| p.pieces.len() > 1));
+        }
+    }
+}
