@@ -7,7 +7,6 @@ pub mod data;
 /// Kinds of numbers that flags take; the error with a cure, which every room may fail with.
 pub mod flags;
 /// Which rows of a split are in other data too.
-pub mod leak;
 /// Plain numbers, no tensors: confusion, F1, MCC.
 pub mod metrics;
 /// What a file is: header, counts, first records.

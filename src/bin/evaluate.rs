@@ -20,7 +20,8 @@ use tch::Device;
 ///
 /// Reads labelled shards (a classifier is scored) or masked shards (a masked
 /// language model is), and writes one JSON line for each. Classes are joined by
-/// name: a label the model does not know is an error.
+/// name: a label the model does not know is an error. Texts in windows (prep
+/// --stride) count once each, with the mean of their windows' probabilities.
 ///
 ///   evaluate runs/full test.tok > score.json
 ///   mask --seed 7 dev.tok > dev.bin; evaluate enc/tapt dev.bin
@@ -116,8 +117,9 @@ fn score_labelled(
     let names = labels.names();
     let rows = Labelled::new(shard, &labels)?;
     let model = checkpoint.classifier(names.len(), &Everything, Head::Given, device)?;
-    let mut bar = Progress::new("evaluate", shard.len() as u64);
-    let (mut kept, mut done) = (vec![Vec::new(); shard.len()], 0);
+    let texts = rows.texts().len();
+    let mut bar = Progress::new("evaluate", texts as u64);
+    let (mut kept, mut done) = (vec![Vec::new(); texts], 0);
     let scores = train::classes(&model.model, &rows, names.len(), device, &mut |i, probs| {
         done += 1;
         bar.set(done, String::new);
@@ -129,9 +131,5 @@ fn score_labelled(
     if let Some(out) = predictions {
         rows.write_predictions(out, names, &kept)?;
     }
-    Ok(Fields::from_iter([
-        ("scores".to_owned(), scores.scores()),
-        ("per_class".to_owned(), json!(scores.confusion.per_class(names))),
-        ("confusion".to_owned(), scores.confusion.to_json(names)),
-    ]))
+    Ok(scores.fields(&rows, names))
 }

@@ -15,8 +15,8 @@ use tapt::flags::usage;
 use tapt::model::SequenceClassifier;
 use tapt::native::Compute;
 use tapt::nn::{Everything, Ids};
-use tapt::text::Tokenizer;
-use tapt::train::{Item, best, ids, probabilities, sweep};
+use tapt::text::{Length, Tokenizer};
+use tapt::train::{best, classify, ids, probabilities};
 use tch::Device;
 
 /// Lines that go through the model together.
@@ -42,6 +42,9 @@ struct Args {
     /// The base of an adapter, where it lies elsewhere than when it was trained
     #[arg(long)]
     base: Option<PathBuf>,
+
+    #[command(flatten)]
+    length: Length,
 
     /// Also give the K most probable classes
     #[arg(long, value_name = "K")]
@@ -69,7 +72,8 @@ fn run(args: Args) -> Result<()> {
         bail!(usage(cause).hint(format!("predict {} < {file}", dir.display())));
     }
     let checkpoint = Checkpoint::open(&dir, args.base.as_deref())?;
-    let tokenizer = tokenizer(&checkpoint)?;
+    let mut tokenizer = tokenizer(&checkpoint)?;
+    args.length.apply(&mut tokenizer)?;
     let named = || dir.display().to_string();
     let labels = checkpoint.labels().with_context(named)?;
     let model = checkpoint.classifier(labels.len(), &Everything, Head::Given, device);
@@ -78,7 +82,7 @@ fn run(args: Args) -> Result<()> {
     let arriving = arriving();
     loop {
         let (some, end) = next_lines(&arriving);
-        for probs in classify(&model, &tokenizer, &some, device)? {
+        for probs in probabilities_of(&model, &tokenizer, &some, device)? {
             writeln!(out, "{}", answer(&probs, &labels, args.top))?;
         }
         out.flush()?;
@@ -111,21 +115,24 @@ fn next_lines(arriving: &Receiver<Result<Line>>) -> (Vec<Line>, Option<Result<()
     (lines, None)
 }
 
-fn classify(
+fn probabilities_of(
     model: &Loaded<SequenceClassifier>,
     tokenizer: &Tokenizer,
     lines: &[Line],
     device: Device,
 ) -> Result<Vec<Vec<f32>>> {
     let texts: Vec<_> = lines.iter().map(|l| (l.text.as_str(), l.pair.as_deref())).collect();
-    let ids: Vec<Ids> = tokenizer.encode_batch(&texts)?.into_iter().map(ids).collect();
-    let lengths: Vec<usize> = ids.iter().map(|ids| ids.tokens.len()).collect();
-    let mut all = vec![Vec::new(); ids.len()];
-    let item = |i: usize| Item { ids: ids[i].clone(), ..Item::default() };
-    sweep(&item, &lengths, device, &mut |group, micro| {
-        let probs = probabilities(&model.model.logits(&micro.batch, false))?;
-        group.iter().zip(probs).for_each(|(&i, probs)| all[i] = probs);
-        Ok(())
+    let (mut sequences, mut windows): (Vec<Ids>, _) = (Vec::new(), Vec::new());
+    for pieces in tokenizer.pieces_batch(&texts)? {
+        let start = sequences.len();
+        sequences.extend(pieces.into_iter().map(ids));
+        windows.push(start..sequences.len());
+    }
+    let lengths: Vec<usize> = sequences.iter().map(|ids| ids.tokens.len()).collect();
+    let mut all = vec![Vec::new(); texts.len()];
+    let item = |i: usize| sequences[i].clone();
+    classify(&model.model, &item, &lengths, &windows, device, &mut |text, logs| {
+        all[text] = probabilities(&logs);
     })?;
     Ok(all)
 }

@@ -6,11 +6,10 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Parser;
 use plain::cli::{self, Talk};
-use plain::data::{self, Dataset, Input};
-use plain::leak::Against;
+use plain::data::{self, Dataset, Example, Input};
 use plain::shard::Writer;
 use plain::survey::{Place, Survey};
-use plain::text::{self, Count, Encoding, Kind, Tokenizer};
+use plain::text::{self, Encoding, Extension, Kind, Packer, Tokenizer};
 
 /// Turn texts into token shards.
 ///
@@ -33,11 +32,11 @@ struct Args {
     encoding: Encoding,
 
     /// Write the rows as JSON lines, {"text","pair","label","row"}, instead of a shard
-    #[arg(long, conflicts_with = "train_tokenizer")]
+    #[arg(long, conflicts_with_all = ["train_tokenizer", "Packing", "extend"])]
     jsonl: bool,
 
     /// Train a tokenizer of N tokens on the texts, into the directory -o, instead of writing a shard
-    #[arg(long, value_name = "N", requires = "output", conflicts_with_all = ["tokenizer", "max_length"])]
+    #[arg(long, value_name = "N", requires = "output", conflicts_with_all = ["tokenizer", "Length", "Packing", "extend"])]
     train_tokenizer: Option<usize>,
 
     /// What kind of tokenizer to train
@@ -45,16 +44,16 @@ struct Args {
     kind: Kind,
 
     #[command(flatten)]
-    survey: Survey,
+    extension: Extension,
 
     #[command(flatten)]
-    against: Against,
+    survey: Survey,
 
     /// Print the catalog
     #[arg(long)]
     list: bool,
 
-    /// Where to write: a file, with --train-tokenizer a directory [default: standard output]
+    /// Where to write: a file, with --train-tokenizer and --extend a directory [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
@@ -82,19 +81,19 @@ fn run(args: Args) -> Result<()> {
         cli::note(found);
         return Ok(());
     }
-    let rows = args.jsonl || args.train_tokenizer.is_some() || args.against.against.is_some();
-    let tokenizer = if rows { None } else { Some(args.encoding.open()?) };
+    let other = args.jsonl || args.train_tokenizer.is_some() || args.extension.extend.is_some();
+    let tokenizer = if other { None } else { Some(args.encoding.open()?) };
     let data = args.input.open(&dir)?;
     data.notes.iter().for_each(cli::note);
     let (skipped, dropped) = (data.skipped.clone(), data.dropped.clone());
-    if let Some(path) = &args.against.against {
-        return leaks(&args, path, data, &dir);
-    }
     let done = match (tokenizer, args.train_tokenizer, &args.output) {
         (Some(tokenizer), ..) => write_shard(&args, &tokenizer, data)?,
         (None, Some(size), Some(dir)) => {
             text::train(args.kind, size, data.texts(), dir)?;
             format!("tokenizer in {}", dir.display())
+        }
+        (.., Some(dir)) if args.extension.extend.is_some() => {
+            args.extension.run(data.texts(), dir)?
         }
         _ => write_rows(args.output.as_deref(), data)?,
     };
@@ -116,14 +115,6 @@ fn list(output: Option<&Path>) -> Result<()> {
     out.commit()
 }
 
-fn leaks(args: &Args, path: &Path, data: Dataset, dir: &Path) -> Result<()> {
-    let mut out = cli::text_output(args.output.as_deref())?;
-    let other = |pairs| args.input.of_file(path, pairs).open(dir);
-    let how = (args.input.dedup.similarity, &args.encoding);
-    let found = args.against.report(path, data, how, other, &mut out);
-    out.commit().and(found)
-}
-
 fn write_rows(output: Option<&Path>, data: Dataset) -> Result<String> {
     let mut out = cli::text_output(output)?;
     let rows = data.write_rows(&mut out)?;
@@ -137,16 +128,17 @@ fn write_shard(args: &Args, tokenizer: &Tokenizer, data: Dataset) -> Result<Stri
     if !data.labels.is_empty() {
         writer = writer.labels(data.labels);
     }
-    let mut count = Count::default();
+    let mut packer = Packer::new(tokenizer);
     data::in_batches(
         data.examples,
-        |texts| Ok(tokenizer.encode_batch(texts)?.into_iter().zip(data::hashes(texts)).collect()),
-        |example, (encoded, hashes)| {
+        |texts| Ok(tokenizer.pieces_batch(texts)?.into_iter().zip(data::hashes(texts)).collect()),
+        |Example { text, label, row, .. }, (pieces, hashes)| {
             writer.texts(hashes);
-            count.add(&encoded, example.text.is_empty());
-            writer.push(encoded.into_sequence(example.label, example.row))
+            let whole = packer.add(&text, pieces, label, row)?;
+            whole.into_iter().try_for_each(|sequence| writer.push(sequence))
         },
     )?;
+    packer.rest().into_iter().try_for_each(|sequence| writer.push(sequence))?;
     writer.finish()?.commit()?;
-    Ok(count.to_string())
+    Ok(packer.count().to_string())
 }

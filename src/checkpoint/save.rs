@@ -9,17 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{names, write_tensors};
 use crate::model::Architecture;
 use crate::nn::Parameters;
-
-/// The files of a tokenizer, as transformers 4 writes them.
-const TOKENIZER: [&str; 7] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "added_tokens.json",
-];
+use crate::text::FILES;
 
 /// `config` as transformers' `…ForMaskedLM` has it.
 pub fn mlm_config(config: &Value, architecture: &dyn Architecture) -> Value {
@@ -83,7 +73,7 @@ pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
     if from.canonicalize().ok() == to.canonicalize().ok() {
         return Ok(());
     }
-    for name in TOKENIZER {
+    for name in FILES {
         let (from, to) = (from.join(name), to.join(name));
         if from.exists() {
             let bytes = fs::read(&from).with_context(|| from.display().to_string())?;

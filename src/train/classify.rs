@@ -1,6 +1,7 @@
 //! Sequence classification: rows from labelled shards, labels joined to the model's by name.
 
 use std::io::Write;
+use std::ops::Range;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
@@ -18,6 +19,7 @@ use crate::shard::{Labels, Shard, View};
 #[derive(Debug)]
 pub struct Labelled<'a> {
     pub shard: &'a Shard,
+    texts: Vec<Range<usize>>,
     numbers: Vec<i64>,
 }
 
@@ -40,7 +42,12 @@ impl<'a> Labelled<'a> {
                 .with_context(|| format!("unknown label {name:?}; the model knows {known}"))
         };
         let numbers = shard.labels().names().iter().map(number).collect::<Result<_>>()?;
-        Ok(Self { shard, numbers })
+        Ok(Self { shard, texts: shard.texts(), numbers })
+    }
+
+    /// The sequences of each text: one, or its windows.
+    pub fn texts(&self) -> &[Range<usize>] {
+        &self.texts
     }
 
     pub fn example(&self, i: usize) -> Item {
@@ -49,27 +56,30 @@ impl<'a> Labelled<'a> {
         Item { targets: label.into_iter().collect(), ..unlabelled(&view) }
     }
 
-    /// Writes a JSON line for each row: its class, and the probability `all[i][class]` of every one.
+    /// Writes a JSON line for each text: its class, and the probability `all[text][class]` of every one.
     pub fn write_predictions(
         &self,
         out: &mut impl Write,
         names: &[String],
         all: &[Vec<f32>],
     ) -> Result<()> {
-        for (i, probs) in all.iter().enumerate() {
+        for (text, probs) in all.iter().enumerate() {
             let named: Map<_, _> =
                 names.iter().cloned().zip(probs.iter().map(|p| json!(p))).collect();
-            let (gold, pred) = (&names[self.class(i)], &names[evaluate::best(probs)]);
-            let row = self.shard.view(i).row;
+            let (gold, pred) = (&names[self.class(text)], &names[evaluate::best(probs)]);
+            let row = self.shard.view(self.texts[text].start).row;
             let line = json!({"row": row, "gold": gold, "pred": pred, "probs": named});
             writeln!(out, "{line}")?;
         }
         Ok(())
     }
 
-    /// The class of row `i`, as the model numbers it.
-    pub fn class(&self, i: usize) -> usize {
-        self.shard.view(i).label.map_or(0, |label| self.numbers[label] as usize)
+    /// The class of a text, as the model numbers it.
+    pub fn class(&self, text: usize) -> usize {
+        self.shard
+            .view(self.texts[text].start)
+            .label
+            .map_or(0, |label| self.numbers[label] as usize)
     }
 }
 

@@ -1,12 +1,13 @@
 //! Scores of a model on a shard: sorted by length, no gradient, results in the shard's order.
 
 use anyhow::{Result, ensure};
-use serde_json::{Value, json};
-use tch::{Device, Kind, Tensor, no_grad};
+use serde_json::{Map, Value, json};
+use tch::{Device, Kind, no_grad};
 
 use super::batches::{Item, Micro, micro_batches};
 use super::classify::Labelled;
 use super::mlm::masked_item;
+use super::windows::{best, classify, probabilities};
 use crate::metrics::Confusion;
 use crate::model::{MaskedLm, SequenceClassifier, cross_entropy};
 use crate::shard::Shard;
@@ -32,6 +33,21 @@ impl ClassScores {
             "mcc": c.mcc(),
             "loss": self.loss,
         })
+    }
+
+    /// What a score line says of `rows`, with these names of the classes.
+    pub fn fields(&self, rows: &Labelled, names: &[String]) -> Map<String, Value> {
+        let (texts, windows) = (rows.texts().len(), rows.shard.len());
+        [
+            ("examples", Some(json!(texts))),
+            ("windows", Some(json!(windows)).filter(|_| windows > texts)),
+            ("scores", Some(self.scores())),
+            ("per_class", Some(json!(self.confusion.per_class(names)))),
+            ("confusion", Some(self.confusion.to_json(names))),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+        .collect()
     }
 }
 
@@ -72,7 +88,7 @@ pub fn lengths(shard: &Shard) -> Vec<usize> {
     (0..shard.len()).map(|i| shard.view(i).tokens.len()).collect()
 }
 
-/// Scores `model` on labelled rows; `each` gets every row's number and probabilities, in no fixed order.
+/// Scores `model` on labelled texts; `each` gets every text's number and probabilities, in no fixed order.
 pub fn classes(
     model: &SequenceClassifier,
     rows: &Labelled,
@@ -81,28 +97,14 @@ pub fn classes(
     each: &mut dyn FnMut(usize, Vec<f32>),
 ) -> Result<ClassScores> {
     let mut confusion = Confusion::new(classes);
-    let mut loss = 0.0;
-    sweep(&|i| rows.example(i), &lengths(rows.shard), device, &mut |group, micro| {
-        let logits = model.logits(&micro.batch, false);
-        loss += cross_entropy(&logits, &micro.targets).double_value(&[]);
-        for (&i, probs) in group.iter().zip(probabilities(&logits)?) {
-            confusion.add(rows.class(i), best(&probs));
-            each(i, probs);
-        }
-        Ok(())
+    let (mut loss, lengths, texts) = (0.0, lengths(rows.shard), rows.texts());
+    classify(model, &|i| rows.example(i).ids, &lengths, texts, device, &mut |text, logs| {
+        let (gold, probs) = (rows.class(text), probabilities(&logs));
+        loss -= logs[gold];
+        confusion.add(gold, best(&probs));
+        each(text, probs);
     })?;
-    Ok(ClassScores { confusion, loss: loss / rows.shard.len().max(1) as f64 })
-}
-
-/// The most probable class; the first of equals.
-pub fn best(probs: &[f32]) -> usize {
-    (0..probs.len()).fold(0, |best, i| if probs[i] > probs[best] { i } else { best })
-}
-
-/// Probabilities of each row, from logits `[rows, classes]`.
-pub fn probabilities(logits: &Tensor) -> Result<Vec<Vec<f32>>> {
-    let probs = logits.softmax(-1, Kind::Float).to_device(Device::Cpu);
-    Ok(Vec::<Vec<f32>>::try_from(probs)?)
+    Ok(ClassScores { confusion, loss: loss / texts.len().max(1) as f64 })
 }
 
 /// Scores `model` on a masked shard; `done` is told how many sequences are.

@@ -32,6 +32,8 @@ pub struct Header {
     pub vocab_size: u32,
     pub special: Special,
     pub max_length: u32,
+    /// Where adjacent sequences of one row are windows of its text: the tokens each repeats of the one before.
+    pub stride: Option<u32>,
     /// Data set, split and digest of what was read.
     pub source: serde_json::Value,
     /// The command line that wrote it.
@@ -62,6 +64,9 @@ impl Meta {
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into();
+        if let Some(stride) = h.stride {
+            map.insert("stride".into(), stride.to_string());
+        }
         if let Some(labels) = &self.labels {
             map.insert("labels".into(), serde_json::to_string(labels)?);
         }
@@ -84,6 +89,7 @@ impl Meta {
             vocab_size: parse(map, "vocab_size")?,
             special: serde_json::from_str(get(map, "special")?).context("metadata `special`")?,
             max_length: parse(map, "max_length")?,
+            stride: map.contains_key("stride").then(|| parse(map, "stride")).transpose()?,
             source: serde_json::from_str(get(map, "source")?).context("metadata `source`")?,
             command: get(map, "command")?.to_owned(),
         };

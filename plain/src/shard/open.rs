@@ -1,6 +1,7 @@
 //! Shards opened for training and evaluation: any number of segments, one list of sequences, one list of labels.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -128,6 +129,22 @@ impl Shard {
         let mut view = self.segments[at].view(i - self.starts[at]);
         view.label = view.label.map(|label| self.joined[at][label]);
         view
+    }
+
+    /// The sequences of each text, in order: one, or where texts are in windows, those side by side of one row.
+    pub fn texts(&self) -> Vec<Range<usize>> {
+        let mut texts: Vec<Range<usize>> = Vec::new();
+        for (segment, &start) in self.segments.iter().zip(&self.starts) {
+            let windows = segment.header().stride.is_some();
+            for i in 0..segment.len() {
+                let goes_on = windows && i > 0 && segment.row(i) == segment.row(i - 1);
+                match texts.last_mut().filter(|_| goes_on) {
+                    Some(text) => text.end += 1,
+                    None => texts.push(start + i..start + i + 1),
+                }
+            }
+        }
+        texts
     }
 
     /// sha256 over the bytes of every segment, hexadecimal.

@@ -282,12 +282,17 @@ impl Segment {
             tokens: self.tokens().slice(range.start, range.end),
             second: self.second.as_ref().map(|at| Ints::new(self.at(at), 2).get(i) as usize),
             label: self.labels.as_ref().map(|at| u64_at(self.at(at), i) as usize),
-            row: u64_at(self.at(&self.rows), i),
+            row: self.row(i),
             masked,
             targets,
             start: range.start,
             words: self.at(&self.words),
         }
+    }
+
+    /// The row of sequence `i`. Panics beyond `len`.
+    pub fn row(&self, i: usize) -> u64 {
+        u64_at(self.at(&self.rows), i)
     }
 
     fn masked_in(&self, range: &Range<usize>) -> (Ints<'_>, Ints<'_>) {

@@ -82,9 +82,15 @@ impl<W: Write> Writer<W> {
             let same = first.second.is_some() == sequence.second.is_some();
             ensure!(same, "row {row}: some rows are pairs and others are not");
         }
+        // The windows of a row stay in one segment: elsewhere equal rows say nothing.
+        let goes_on = self.header.stride.is_some()
+            && self.pending.last().is_some_and(|last| last.row == sequence.row);
+        if self.tokens >= SEGMENT && !goes_on {
+            self.flush()?;
+        }
         self.tokens += sequence.tokens.len();
         self.pending.push(sequence);
-        if self.tokens >= SEGMENT { self.flush() } else { Ok(()) }
+        if self.tokens >= SEGMENT && self.header.stride.is_none() { self.flush() } else { Ok(()) }
     }
 
     /// Writes what is left; a shard without sequences still gets one segment.

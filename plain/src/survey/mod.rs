@@ -2,6 +2,7 @@
 //! which texts of one are near to those of another.
 
 mod compare;
+mod leak;
 mod lengths;
 mod nearest;
 mod read;
@@ -23,6 +24,7 @@ use crate::data::Input;
 use crate::flags::{fault, usage};
 use crate::text::{Encoding, Tokenizer};
 use compare::Comparison;
+use leak::Against;
 use select::{Select, Selected};
 use stats::Stats;
 
@@ -38,6 +40,9 @@ pub struct Survey {
     /// table on standard error. The other flags go for both
     #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["source", "jsonl", "train_tokenizer"])]
     compare: Vec<String>,
+
+    #[command(flatten)]
+    against: Against,
 
     #[command(flatten)]
     select: Select,
@@ -65,6 +70,9 @@ impl Survey {
             let found = read::with_data(place.input, place.dir, |data| Stats::of(data, tokenizer))?;
             return place.tell(&found.to_json(), &found).map(Some);
         }
+        if let Some(other) = &self.against.against {
+            return self.leaks(other, place).map(|()| Some(String::new()));
+        }
         let Some(task) = &self.select.select_near else {
             place.check_rows()?;
             return Ok(None);
@@ -85,6 +93,15 @@ impl Survey {
         }
         Ok(Some(found.summary()))
     }
+
+    fn leaks(&self, other: &Path, place: &Place) -> Result<()> {
+        let mut out = cli::text_output(place.output)?;
+        let rows = |pairs| place.input.of_file(other, pairs).open(place.dir);
+        let how = (place.input.dedup.similarity, place.encoding);
+        let report = |data| self.against.report(other, data, how, rows, &mut out);
+        let found = read::with_data(place.input, place.dir, report);
+        out.commit().and(found)
+    }
 }
 
 impl Place<'_> {
@@ -101,7 +118,7 @@ impl Place<'_> {
 
     /// Only those who select by tokens need both.
     fn check_rows(&self) -> Result<()> {
-        let tokens = self.encoding.tokenizer.is_some() || self.encoding.max_length.is_some();
+        let tokens = self.encoding.tokenizer.is_some() || self.encoding.length.max_length.is_some();
         let cure = "--tokenizer and --max-length are for shards";
         ensure!(!(self.jsonl && tokens), usage("--jsonl writes texts, not tokens").hint(cure));
         Ok(())
@@ -152,7 +169,7 @@ mod tests {
         };
         let (source, command) = (json!({}), String::new());
         let tokenizer = "a".repeat(64);
-        let header = Header { tokenizer, vocab_size: 30, special, max_length: 64, source, command };
+        let header = Header { tokenizer, vocab_size: 30, special, max_length: 64, stride: None, source, command };
         let mut writer = Writer::new(Vec::new(), header);
         for (row, tokens) in (0..).zip(texts) {
             let (tokens, words) = (tokens.to_vec(), vec![true; tokens.len()]);

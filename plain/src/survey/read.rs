@@ -38,9 +38,10 @@ pub fn with_data<T>(
 ) -> Result<T> {
     let data = input.open(dir)?;
     data.notes.iter().for_each(cli::note);
-    let skipped = data.skipped.clone();
+    let (skipped, dropped) = (data.skipped.clone(), data.dropped.clone());
     let done = read(data)?;
     skipped.some().iter().for_each(cli::warn);
+    dropped.iter().for_each(cli::note);
     Ok(done)
 }
 

@@ -1,8 +1,14 @@
 //! Documents to ids, as transformers' fast tokenizers do it; training a tokenizer.
 
+mod beside;
 mod config;
 mod count;
+mod cut;
+mod extend;
+mod pack;
+mod rows;
 mod train;
+mod words;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -16,10 +22,23 @@ use crate::flags::{fault, usage};
 use crate::shard::{Header, Sequence, Special};
 use config::Config;
 pub use count::Count;
+pub use cut::{Cut, Length, Packing};
+pub use extend::Extension;
+pub use pack::Packer;
 pub use train::{Kind, train};
 
 /// Sequences longer than this are of no use to any encoder we know, unless asked for.
 const LONGEST: u32 = 512;
+/// The files of a tokenizer, as transformers 4 writes them.
+pub const FILES: [&str; 7] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+];
 /// Texts a task of the thread pool takes at least.
 const CHUNK: usize = 64;
 
@@ -30,6 +49,10 @@ pub struct Tokenizer {
     special: Special,
     longest: Option<u32>,
     direction: TruncationDirection,
+    /// The most tokens of a sequence, if set.
+    length: Option<u32>,
+    cut: Cut,
+    frame: cut::Frame,
 }
 
 /// A text, or a pair of texts, as token ids with special tokens around.
@@ -52,28 +75,30 @@ impl Encoded {
     }
 }
 
-/// Which tokenizer, and how long its sequences may be.
+/// Which tokenizer, how long its sequences may be, and what becomes of longer texts.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Encoding {
     /// Directory of a model, or its tokenizer.json
     #[arg(long, value_name = "MODEL")]
     pub tokenizer: Option<PathBuf>,
 
-    /// Cut sequences to N tokens, special tokens included; of a pair the longer text first
-    /// [default: what the tokenizer allows, at most 512]
-    #[arg(long, value_name = "N")]
-    pub max_length: Option<u32>,
+    #[command(flatten)]
+    pub length: Length,
+
+    #[command(flatten)]
+    pub packing: Packing,
 }
 
 impl Encoding {
-    /// Opens the tokenizer, set to cut what is too long.
+    /// Opens the tokenizer, set to cut what is too long as the flags say.
     pub fn open(&self) -> Result<Tokenizer> {
         let Some(path) = &self.tokenizer else {
             let cure = "name a model's directory, or ask for the rows themselves with --jsonl";
             bail!(usage("no --tokenizer given").hint(cure));
         };
         let mut tokenizer = Tokenizer::open(path)?;
-        tokenizer.truncate(self.max_length.unwrap_or(tokenizer.max_length()))?;
+        let length = self.length.max_length.unwrap_or(tokenizer.max_length());
+        tokenizer.cut(length, self.packing.cut(&self.length))?;
         Ok(tokenizer)
     }
 }
@@ -104,12 +129,21 @@ impl Tokenizer {
         inner.with_padding(None).with_truncation(None).map_err(failed)?;
         let special = config.special(&inner)?;
         let digest = format!("{:x}", Sha256::digest(&bytes));
-        Ok(Self { inner, digest, special, longest: config.longest(), direction })
+        Ok(Self {
+            inner,
+            digest,
+            special,
+            longest: config.longest(),
+            direction,
+            length: None,
+            cut: Cut::Off,
+            frame: Default::default(),
+        })
     }
 
     /// Cuts what is longer than `length` tokens, special tokens included; of a pair the longer text first.
     pub fn truncate(&mut self, length: u32) -> Result<()> {
-        let (least, most) = (self.special_in_pair() + 1, u32::from(u16::MAX));
+        let (least, most) = (self.special_around(true) + 1, u32::from(u16::MAX));
         ensure!(
             (least..=most).contains(&length),
             usage(format!("--max-length {length}: between {least} and {most}"))
@@ -118,24 +152,25 @@ impl Tokenizer {
         let strategy = TruncationStrategy::LongestFirst;
         let params = TruncationParams { max_length, direction, strategy, stride: 0 };
         self.inner.with_truncation(Some(params)).map_err(failed)?;
+        self.length = Some(length);
         Ok(())
     }
 
     /// The same tokenizer, cutting nothing off.
     pub fn whole(mut self) -> Result<Self> {
         self.inner.with_truncation(None).map_err(failed)?;
+        self.cut = Cut::Off;
         Ok(self)
     }
 
-    fn special_in_pair(&self) -> u32 {
+    fn special_around(&self, is_pair: bool) -> u32 {
         use tokenizers::PostProcessor;
-        self.inner.get_post_processor().map_or(0, |post| post.added_tokens(true)) as u32
+        self.inner.get_post_processor().map_or(0, |post| post.added_tokens(is_pair)) as u32
     }
 
     /// The most tokens a sequence may have: as set by `truncate`, else the model's own limit, at most 512.
     pub fn max_length(&self) -> u32 {
-        let set = self.inner.get_truncation().map(|set| set.max_length as u32);
-        set.unwrap_or(self.longest.unwrap_or(LONGEST).min(LONGEST))
+        self.length.unwrap_or(self.longest.unwrap_or(LONGEST).min(LONGEST))
     }
 
     /// The header of a shard of what this tokenizer encodes.
@@ -145,6 +180,7 @@ impl Tokenizer {
             vocab_size: self.vocab_size(),
             special: self.special.clone(),
             max_length: self.max_length(),
+            stride: if let Cut::Windows(stride) = self.cut { Some(stride) } else { None },
             source,
             command,
         }
@@ -191,6 +227,11 @@ impl Tokenizer {
             None => self.inner.encode(text, true),
         };
         Ok(encoded(&encoding.map_err(failed)?, pair.is_some()))
+    }
+
+    /// The pieces of each text, on all threads, in order.
+    pub fn pieces_batch(&self, texts: &[Texts]) -> Result<Vec<Vec<Encoded>>> {
+        texts.par_iter().with_min_len(CHUNK).map(|texts| self.pieces(*texts)).collect()
     }
 
     /// Encodes on all threads, in order.

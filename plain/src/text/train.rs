@@ -1,7 +1,6 @@
 //! Training a tokenizer, written as transformers writes one.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -18,6 +17,7 @@ use tokenizers::{
     PreTokenizedString, PreTokenizer, Tokenizer, Trainer, decoders,
 };
 
+use super::beside::Beside;
 use super::failed;
 
 const LONGEST: u32 = 512;
@@ -71,25 +71,21 @@ pub fn train(
     write(kind, &tokenizer, dir).with_context(|| dir.display().to_string())
 }
 
-/// Writes every file in a directory of its own, then moves them into `dir`, tokenizer.json last.
+/// Writes the files into `dir`, tokenizer.json last.
 fn write(kind: Kind, tokenizer: &Tokenizer, dir: &Path) -> Result<()> {
-    fs::create_dir_all(dir)?;
-    let beside =
-        tempfile::Builder::new().prefix(".tokenizer.").suffix(".partial").tempdir_in(dir)?;
+    let mut files = Beside::new(dir)?;
     let whole: Value = serde_json::from_str(&tokenizer.to_string(false).map_err(failed)?)?;
-    let mut files = tokenizer.get_model().save(beside.path(), None).map_err(failed)?;
+    for saved in tokenizer.get_model().save(files.path(), None).map_err(failed)? {
+        files.file(&saved.file_name().unwrap_or_default().to_string_lossy());
+    }
     for (name, value) in [
         ("special_tokens_map.json", special_tokens_map(kind)),
         ("tokenizer_config.json", tokenizer_config(kind)),
         ("tokenizer.json", whole),
     ] {
-        files.push(beside.path().join(name));
-        fs::write(beside.path().join(name), serde_json::to_string_pretty(&value)? + "\n")?;
+        files.write_json(name, &value)?;
     }
-    for file in files {
-        fs::rename(&file, dir.join(file.file_name().unwrap_or_default()))?;
-    }
-    Ok(())
+    files.finish()
 }
 
 fn byte_level(
@@ -198,7 +194,7 @@ fn roles(kind: Kind) -> Vec<(&'static str, usize)> {
 }
 
 /// A token as transformers writes it.
-fn described(token: &AddedToken) -> Value {
+pub fn described(token: &AddedToken) -> Value {
     json!({"content": token.content, "lstrip": token.lstrip, "normalized": token.normalized,
            "rstrip": token.rstrip, "single_word": token.single_word, "special": token.special})
 }

@@ -29,7 +29,7 @@ fn header(vocab_size: u32) -> Header {
         all: (0..SPECIAL).collect(),
     };
     let (tokenizer, source, command) = ("0123".into(), json!({"data": "test"}), "prep".into());
-    Header { tokenizer, vocab_size, special, max_length: 64, source, command }
+    Header { tokenizer, vocab_size, special, max_length: 64, stride: None, source, command }
 }
 
 fn by(seed: u64, epoch: u64, prob: f64) -> MaskedBy {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::data::{self, Dataset, Example, Examples, Found, Print, Seen, Sketch};
 use crate::flags::{fault, share, usage};
 use crate::shard::{self, Segment, Segments};
-use crate::text::{Encoding, Tokenizer};
+use crate::text::{Encoding, Length, Tokenizer};
 
 /// Rows compared at a time, on all threads.
 const BATCH: usize = 4096;
@@ -212,7 +212,8 @@ fn tokenizer(segment: &Segment, encoding: &Encoding) -> Result<Tokenizer> {
         encoding.tokenizer.is_some(),
         usage("--against a shard wants the --tokenizer it was written with")
     );
-    let encoding = Encoding { max_length: Some(header.max_length), ..encoding.clone() };
+    let length = Length { max_length: Some(header.max_length), stride: None };
+    let encoding = Encoding { length, ..encoding.clone() };
     let tokenizer = encoding.open()?;
     ensure!(tokenizer.digest() == header.tokenizer, "it was written with another tokenizer");
     Ok(tokenizer)
