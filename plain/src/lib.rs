@@ -6,6 +6,8 @@ pub mod cli;
 pub mod data;
 /// Kinds of numbers that flags take; the error with a cure, which every room may fail with.
 pub mod flags;
+/// Models and data sets of the Hugging Face hub, in the cache that Python's huggingface_hub keeps.
+pub mod hub;
 /// Plain numbers, no tensors: confusion, F1, MCC.
 pub mod metrics;
 /// Randomness named by what it is for, so that nothing needs a generator's state.
