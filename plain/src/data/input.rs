@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use super::Example;
+use super::catalog::catalog;
 use super::columns::{Columns, Label, Row, Rows, rows};
 use super::read::Format;
 use super::select::{Holdout, Selection, keys};
@@ -14,7 +15,8 @@ use crate::flags::{part, usage};
 /// What to read, and which of its rows.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Input {
-    /// A data set of the catalog (see --list), a file, a directory with one file a split, or `-` for standard input
+    /// A data set of the catalog (see --list), a file, a directory with one file a split, `-` for standard input, or
+    /// org/name[@revision] on the hub
     #[arg(value_name = "DATA", default_value = "-")]
     pub source: String,
 
@@ -67,6 +69,10 @@ pub struct Input {
     #[arg(long = "data", value_name = "DIR")]
     pub dir: Option<PathBuf>,
 
+    /// A catalog of your own, read before the built-in one
+    #[arg(long, value_name = "FILE")]
+    pub catalog: Option<PathBuf>,
+
     /// Seed of every choice of rows
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -109,7 +115,7 @@ impl Dataset {
 impl Input {
     /// Opens the data; `dir` is the folder of data sets. Rows are read as the examples are.
     pub fn open(&self, dir: &Path) -> Result<Dataset> {
-        let mut shelf = Shelf::find(&self.source, dir)?;
+        let mut shelf = Shelf::find(&self.source, dir, catalog(self.catalog.as_deref())?)?;
         let mut base = if self.split == "holdout" { "train" } else { &self.split }.to_owned();
         if self.split == "holdout" && self.holdout.is_none() {
             let cure = "give the share of the call that took the train part: --holdout FRACTION";

@@ -6,6 +6,7 @@ mod input;
 mod line;
 mod quotes;
 mod read;
+mod remote;
 mod sample;
 mod select;
 mod shelf;
@@ -15,6 +16,7 @@ pub use catalog::{Entry, catalog, table};
 pub use input::{Dataset, Examples, Input};
 pub use line::{Line, text_lines};
 pub use read::{Format, name_of};
+pub use shelf::fetch;
 
 /// One document of a data set, as read: what `prep` turns into a token sequence.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]

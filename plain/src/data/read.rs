@@ -13,7 +13,8 @@ use super::quotes::{Quotes, Unclosed};
 use crate::flags::fault;
 
 /// How rows are written in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Comma separated, fields quoted with `"` where needed, quotes in them doubled
     Csv,
