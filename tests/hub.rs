@@ -226,15 +226,15 @@ fn paths_that_lead_out_are_refused() {
 #[test]
 fn the_token_is_for_the_hub_alone() {
     let place = Place::furnished();
-    let other = Hub::start();
     place.run("HF_TOKEN=abc fetch org/name");
-    assert!(place.hub.log().iter().all(|line| line.ends_with("Bearer abc")));
-    // A login's token is used, and no host but the endpoint gets it.
-    fs::create_dir_all(place.dir.path().join("hf")).unwrap();
+    let (store, hub): (Vec<_>, Vec<_>) =
+        place.hub.log().into_iter().partition(|line| line.starts_with("GET /store/"));
+    assert!(hub.iter().all(|line| line.ends_with("Bearer abc")), "{hub:?}");
+    assert!(store.len() == 2 && !store.iter().any(|line| line.contains("Bearer")), "{store:?}");
+    // What a login left behind.
     fs::write(place.dir.path().join("hf/token"), "def\n").unwrap();
     place.run("fetch org/name");
     assert!(place.hub.log()[0].ends_with("Bearer def"));
-    drop(other);
 }
 
 #[test]
@@ -420,6 +420,29 @@ fn a_catalog_of_ones_own() {
     fs::write(place.dir.path().join("own.json"), both).unwrap();
     let error = place.error("prep mine --catalog own.json --jsonl");
     assert!(error.contains("org/set: `train` is in a and in b\nhint: "), "{error}");
+}
+
+#[test]
+fn make_takes_a_model_of_the_hub() {
+    let place = Place::furnished();
+    let (root, bin) = (common::root(), common::bin());
+    let (root, bin) = (root.display(), bin.display());
+    place.run(&format!(
+        "cp -r {root}/Makefile {root}/recipes . && mkdir target && ln -s {bin} target/release"
+    ));
+    let base = "runs/models/org--name@v1";
+    let fetch = format!("target/release/fetch org/name@v1 -o {base}");
+    let plan = place.run("make -n baseline MODEL=org/name@v1 TASKS=sample SEEDS=0");
+    assert_eq!(plan.lines().filter(|line| *line == fetch).count(), 1, "{plan}");
+    assert!(
+        plan.contains(&format!("--model {base} --train runs/name@v1/tok/sample/train.tok")),
+        "{plan}"
+    );
+    let make = format!("make {base}/model.safetensors MODEL=org/name@v1");
+    assert!(place.run(&make).starts_with(&fetch));
+    assert!(place.run(&make).contains("is up to date"));
+    let plan = place.run("make -n baseline MODEL=org/name@v1 TASKS=sample SEEDS=0");
+    assert!(!plan.contains("fetch"), "{plan}");
 }
 
 /// Python's huggingface_hub finds what we downloaded, and we what it did.

@@ -45,21 +45,26 @@ struct State {
 #[derive(Clone)]
 pub struct Hub {
     pub endpoint: String,
+    /// Large files come from another host.
+    store: String,
     state: Arc<Mutex<State>>,
 }
 
 impl Hub {
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let hub = Self { endpoint, state: Arc::default() };
-        let own = hub.clone();
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let hub = own.clone();
-                thread::spawn(move || hub.serve(stream));
-            }
-        });
+        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [endpoint, store] =
+            listeners.each_ref().map(|at| format!("http://{}", at.local_addr().unwrap()));
+        let hub = Self { endpoint, store, state: Arc::default() };
+        for listener in listeners {
+            let own = hub.clone();
+            thread::spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    let hub = own.clone();
+                    thread::spawn(move || hub.serve(stream));
+                }
+            });
+        }
         hub
     }
 
@@ -163,12 +168,11 @@ impl Hub {
             return ranged(bytes, start, headers + &format!("ETag: \"{}\"\r\n", git(bytes)));
         }
         let sum = sha256(bytes);
-        // As another host would be: absolute.
         write!(
             headers,
             "X-Linked-Etag: \"{sum}\"\r\nX-Linked-Size: {}\r\nLocation: {}/store/{sum}\r\n",
             bytes.len(),
-            self.endpoint,
+            self.store,
         )
         .unwrap();
         Answer { status: 302, headers, body: Vec::new() }

@@ -48,17 +48,19 @@ impl Snapshot {
     pub fn open(repo: Repo, settings: Settings) -> Result<Self> {
         let shelf = Shelf::new(&settings.cache, &repo);
         if settings.offline {
-            return Self::cached(repo, shelf, "HF_HUB_OFFLINE is set: unset it to download");
+            let cure = "HF_HUB_OFFLINE is set: unset it to download";
+            return Self::cached(repo, shelf, ("and not in the hub's cache", cure));
         }
         let client = Client::new(settings.endpoint, settings.token, PATIENCE);
         let answer = match client.get(&repo.info_path()) {
             Ok(answer) => answer,
             Err(Trouble::Unreached(cause)) => {
-                let cause = format!("{} is not reached: {cause}", client.endpoint());
-                let hint = format!("{cause}; HF_ENDPOINT=URL names a mirror");
-                let cached = Self::cached(repo, shelf, &hint)?;
+                let why = format!("{} is not reached: {cause}", client.endpoint());
+                let cached = format!("not in the hub's cache, and {why}");
+                let cached = (cached.as_str(), "HF_ENDPOINT=URL names a mirror");
+                let cached = Self::cached(repo, shelf, cached)?;
                 cli::note(format_args!(
-                    "{cause}; {} is taken as it was when last asked",
+                    "{why}; {} is taken as it was when last asked",
                     cached.repo
                 ));
                 return Ok(cached);
@@ -77,10 +79,11 @@ impl Snapshot {
         Ok(Self { repo, commit: info.sha, files, shelf, client: Some(client) })
     }
 
-    fn cached(repo: Repo, shelf: Shelf, hint: &str) -> Result<Self> {
+    /// What the cache has; `absent` says why there is no more, and the cure.
+    fn cached(repo: Repo, shelf: Shelf, absent: (&str, &str)) -> Result<Self> {
         let Some(commit) = shelf.commit(&repo.revision) else {
             let here = if repo.kind == Kind::Model { "directory" } else { "file or directory" };
-            return Err(fault(format!("{repo}: no such {here}, and not in the hub's cache"), hint));
+            return Err(fault(format!("{repo}: no such {here}, {}", absent.0), absent.1));
         };
         let files = shelf.files(&commit);
         Ok(Self { repo, commit, files, shelf, client: None })
