@@ -148,6 +148,7 @@ pub fn save_adapter(
     if heads.iter().any(|name| name.contains(".pooler.")) {
         saved.push("pooler");
     }
+    let (name, revision) = hub::revision(name);
     let about = json!({
         "alpha_pattern": {},
         "auto_mapping": null,
@@ -164,7 +165,7 @@ pub fn save_adapter(
         "peft_type": "LORA",
         "r": lora.rank,
         "rank_pattern": {},
-        "revision": null,
+        "revision": revision,
         "target_modules": targets(lora, parameters),
         "task_type": "SEQ_CLS",
     });

@@ -55,11 +55,23 @@ pub fn tokenizer(name: &Path) -> Result<PathBuf> {
     Ok(snapshot.dir())
 }
 
-/// The repository that `name` stands for; nothing if it is a path.
+/// A model's name without its revision, and the revision, if one is given; a path as it is.
+pub fn revision(name: &Path) -> (PathBuf, Option<String>) {
+    let given = name.to_str().is_some_and(|name| name.contains('@'));
+    match repository(name).filter(|_| given) {
+        Some(repo) => (repo.id.into(), Some(repo.revision)),
+        None => (name.to_owned(), None),
+    }
+}
+
+/// The snapshot that `name` stands for; nothing if it is a path.
 fn named(name: &Path) -> Result<Option<Snapshot>> {
-    let repo =
-        name.to_str().filter(|_| !name.exists()).and_then(|name| Repo::parse(Kind::Model, name));
-    repo.map(|repo| Snapshot::open(repo, Settings::from_env()?)).transpose()
+    repository(name).map(|repo| Snapshot::open(repo, Settings::from_env()?)).transpose()
+}
+
+fn repository(name: &Path) -> Option<Repo> {
+    let text = name.to_str().filter(|_| !name.exists())?;
+    Repo::parse(Kind::Model, text)
 }
 
 fn no_weights(snapshot: &Snapshot, missing: &str) -> anyhow::Error {
