@@ -62,7 +62,7 @@ impl Adapter {
         let base = base.ok_or_else(|| {
             fault(format!("{}: no base_model_name_or_path", named()), "give --base")
         })?;
-        let base = hub::model(&base).with_context(named)?;
+        let base = hub::model(&base).with_context(|| format!("{}: its base model", named()))?;
         let lora = LoraConfig {
             rank: config.r,
             alpha: config.lora_alpha,
