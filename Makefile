@@ -4,7 +4,7 @@
 #   make test                     a fresh machine: everything that must be green
 #   make tapt                     AG News: baseline against TAPT, one table
 #   make baseline | dapt | tapt | dapt+tapt | lora | all
-#   make tapt MODEL=DIR TASKS='ag_news rotten_tomatoes' SEEDS='0 1 2' DATA=DIR
+#   make tapt MODEL=DIR_OR_HUB_ID TASKS='ag_news rotten_tomatoes' SEEDS='0 1 2' DATA=DIR
 #   make -n tapt                  the commands, to paste
 #   make -j4 GPU='flock .gpu'     prepare in parallel, train one at a time
 #
@@ -64,7 +64,10 @@ W     := $(OUT)/$(name)$(LIMIT:%=-limit%)$(STEPS:%=-steps%)$(if $(filter-out $(S
 arms   = $(sort $(foreach goal,$(asked),$(arms.$(goal))))
 scores = $(foreach t,$(TASKS),$(foreach a,$(arms),$(foreach s,$(SEEDS),$W/$t/$a/$s/score.json)))
 
-ifneq ($(asked),)
+# Where the model lies: a model of the hub, org/name[@revision], is made a directory of links to the hub's cache.
+BASE := $(if $(wildcard $(MODEL))$(filter $(OUT)/demo/base,$(MODEL)),$(MODEL),$(OUT)/models/$(subst /,--,$(MODEL)))
+
+ifneq ($(and $(asked),$(wildcard $(MODEL))),)
 ifeq ($(wildcard $(MODEL)/model.safetensors)$(filter $(OUT)/demo/base,$(MODEL)),)
 $(error MODEL=$(MODEL) has no model.safetensors: give the directory of a model, as Hugging Face lays it out)
 endif
@@ -83,6 +86,13 @@ build: scripts/libtorch
 	scripts/libtorch
 	cargo build --release
 
+# ---- a model of the hub
+
+ifneq ($(BASE),$(MODEL))
+$(BASE)/tokenizer.json $(BASE)/model.safetensors &:
+	$(BIN)/fetch $(MODEL) -o $(BASE)
+endif
+
 # ---- tokens
 
 # In a stem like TASK/ENCODER/METHOD/SEED, the parts by number.
@@ -92,24 +102,24 @@ part = $(word $1,$(subst /, ,$*))
 files   = $(wildcard $(DATA)/$(if $(filter domain,$2),*,$1)/*)
 limited = $(if $(LIMIT),$(if $(filter test,$1),,--limit $(LIMIT)))
 
-$W/tok/%.tok: $(RECIPES)/prep.args $(MODEL)/tokenizer.json $$(call files,$$(call part,1),$$(call part,2))
+$W/tok/%.tok: $(RECIPES)/prep.args $(BASE)/tokenizer.json $$(call files,$$(call part,1),$$(call part,2))
 	@mkdir -p $(@D) && echo '$(from)' > $W/from
-	$(BIN)/prep $(call part,1) --split $(call part,2) @$(RECIPES)/prep.args $(call limited,$(call part,2)) --data $(DATA) --tokenizer $(MODEL) -o $@
+	$(BIN)/prep $(call part,1) --split $(call part,2) @$(RECIPES)/prep.args $(call limited,$(call part,2)) --data $(DATA) --tokenizer $(BASE) -o $@
 
 # ---- encoders: one `encoder.NAME` and one rule for every way to adapt
 
-encoder.base      = $(MODEL)
+encoder.base      = $(BASE)
 encoder.dapt      = $W/$1/dapt
 encoder.tapt      = $W/$1/tapt
 encoder.dapt+tapt = $W/$1/dapt+tapt
 
 pretrain = $(GPU) $(BIN)/pretrain @$(RECIPES)/$1.args $(HEAD) $(MLM_STEPS:%=--steps %) --model $2 -o $(@D) $3
 
-$W/%/dapt/model.safetensors: $W/tok/%/domain.tok $(RECIPES)/dapt.args $(MODEL)/model.safetensors
-	$(call pretrain,dapt,$(MODEL),$<)
+$W/%/dapt/model.safetensors: $W/tok/%/domain.tok $(RECIPES)/dapt.args $(BASE)/model.safetensors
+	$(call pretrain,dapt,$(BASE),$<)
 
-$W/%/tapt/model.safetensors: $W/tok/%/train.tok $(RECIPES)/tapt.args $(MODEL)/model.safetensors
-	$(call pretrain,tapt,$(MODEL),$<)
+$W/%/tapt/model.safetensors: $W/tok/%/train.tok $(RECIPES)/tapt.args $(BASE)/model.safetensors
+	$(call pretrain,tapt,$(BASE),$<)
 
 $W/%/dapt+tapt/model.safetensors: $W/tok/%/train.tok $(RECIPES)/tapt.args $W/%/dapt/model.safetensors
 	$(call pretrain,tapt,$W/$*/dapt,$<)

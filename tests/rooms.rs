@@ -199,7 +199,7 @@ fn functions_are_found() {
 /// `prep`, `mask`, `peek` and `report` start in milliseconds because they do not load LibTorch.
 #[test]
 fn the_plain_programs_link_no_libtorch() {
-    for program in ["prep", "mask", "peek", "report"] {
+    for program in ["prep", "mask", "peek", "report", "fetch"] {
         let bytes = fs::read(common::bin().join(program)).unwrap();
         let named = bytes.windows(12).any(|window| window == b"libtorch_cpu");
         assert!(!named, "{program} names libtorch");

@@ -6,7 +6,8 @@ pub mod cli;
 pub mod data;
 /// Kinds of numbers that flags take; the error with a cure, which every room may fail with.
 pub mod flags;
-/// Which rows of a split are in other data too.
+/// Models and data sets of the Hugging Face hub, in the cache that Python's huggingface_hub keeps.
+pub mod hub;
 /// Plain numbers, no tensors: confusion, F1, MCC.
 pub mod metrics;
 /// What a file is: header, counts, first records.

@@ -30,7 +30,7 @@ struct Args {
     #[arg(value_name = "MODEL INPUT")]
     paths: Vec<PathBuf>,
 
-    /// The model: a Hugging Face directory or an adapter
+    /// The model: a Hugging Face directory, an adapter, or org/name[@revision] on the hub
     #[arg(long)]
     model: Option<PathBuf>,
 

@@ -32,7 +32,7 @@ struct Args {
     #[arg(required = true, value_name = "MODEL SHARD")]
     paths: Vec<PathBuf>,
 
-    /// The model: a Hugging Face directory or an adapter
+    /// The model: a Hugging Face directory, an adapter, or org/name[@revision] on the hub
     #[arg(long)]
     model: Option<PathBuf>,
 

@@ -28,7 +28,7 @@ use tapt::train::{Classification, Course, Run, TrainArgs, about, steps_of};
 #[derive(Parser, Serialize)]
 #[command(version, args_override_self = true, verbatim_doc_comment)]
 struct Args {
-    /// The model to start from: a Hugging Face directory
+    /// The model to start from: a Hugging Face directory, or org/name[@revision] on the hub
     #[arg(long)]
     model: PathBuf,
 
@@ -90,12 +90,13 @@ fn run(args: Args) -> Result<()> {
     let device = args.compute.open()?;
     let seed = args.run.seed;
     let checkpoint = Checkpoint::open_whole(&args.model)?;
+    let from = checkpoint.dir.clone();
     let sizes = checkpoint.architecture.sizes();
     let train = Shard::open(&args.train)?;
     let eval = if args.eval.is_empty() { None } else { Some(Shard::open(&args.eval)?) };
-    fits(&train, &args.model, &sizes).with_context(|| listed("--train", &args.train))?;
+    fits(&train, &from, &sizes).with_context(|| listed("--train", &args.train))?;
     if let Some(eval) = &eval {
-        fits(eval, &args.model, &sizes).with_context(|| listed("--eval", &args.eval))?;
+        fits(eval, &from, &sizes).with_context(|| listed("--eval", &args.eval))?;
     }
     let labels = train.labels();
     if let [only] = labels.names() {
@@ -104,7 +105,7 @@ fn run(args: Args) -> Result<()> {
     let base = checkpoint.digest()?;
     let mut met = vec![(Stage::Training, &train)];
     met.extend(eval.iter().map(|eval| (Stage::Validation, eval)));
-    let texts = program::texts(Some(&args.model), &met)?;
+    let texts = program::texts(Some(&from), &met)?;
     let config = class_config(&checkpoint.config, &*checkpoint.architecture, labels.names());
     let plan = args.method.plan()?;
     let model = checkpoint.seeded(seed).classifier(labels.names().len(), &*plan, Head::New, device);
@@ -123,14 +124,14 @@ fn run(args: Args) -> Result<()> {
     args.run.schedule.over(total)?;
     let course = Course { total, steps_per_epoch, metric, patience: args.patience };
     let about = about("finetune", &cli::command_line(), device, &model.parameters, total);
-    let mut run = Run::open((&args.output, Some(&args.model)), about, &json!(args), &inputs)?;
+    let mut run = Run::open((&args.output, Some(&from)), about, &json!(args), &inputs)?;
     let parameters = &model.parameters;
     let done = program::train("finetune", &mut run, &mut task, parameters, &args.run, &course)?;
     let out = &args.output;
     write_texts(out, &texts)?;
     match args.method.is_adapter() {
-        true => save_adapter(out, &args.model, &args.method.lora, &config, parameters)?,
-        false => save_model(out, &config, &args.model, parameters)?,
+        true => save_adapter(out, (&args.model, &from), &args.method.lora, &config, parameters)?,
+        false => save_model(out, &config, &from, parameters)?,
     }
     run.finish(&done)
 }

@@ -31,7 +31,7 @@ const LINES: usize = 256;
 #[derive(Parser)]
 #[command(version, args_override_self = true, verbatim_doc_comment)]
 struct Args {
-    /// The model: a Hugging Face directory or an adapter
+    /// The model: a Hugging Face directory, an adapter, or org/name[@revision] on the hub
     #[arg(value_name = "MODEL")]
     paths: Vec<PathBuf>,
 

@@ -73,7 +73,7 @@ fn run(args: Args) -> Result<()> {
     args.talk.apply();
     cli::threads(args.threads)?;
     if args.list {
-        return list(args.output.as_deref());
+        return list(&args);
     }
     let start = Instant::now();
     let dir = args.input.dir.clone().or_else(cli::env_data).unwrap_or("data".into());
@@ -109,9 +109,9 @@ fn survey(args: &Args, dir: &Path) -> Result<Option<String>> {
     args.survey.run(&place)
 }
 
-fn list(output: Option<&Path>) -> Result<()> {
-    let mut out = cli::text_output(output)?;
-    out.write_all(data::table()?.as_bytes())?;
+fn list(args: &Args) -> Result<()> {
+    let mut out = cli::text_output(args.output.as_deref())?;
+    out.write_all(data::table(args.input.catalog.as_deref())?.as_bytes())?;
     out.commit()
 }
 

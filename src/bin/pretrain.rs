@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
@@ -35,7 +35,7 @@ struct Args {
     #[arg(default_value = "-")]
     shards: Vec<PathBuf>,
 
-    /// The model to start from: a Hugging Face directory
+    /// The model to start from: a Hugging Face directory, or org/name[@revision] on the hub
     #[arg(long, required_unless_present = "from_scratch")]
     model: Option<PathBuf>,
 
@@ -92,7 +92,8 @@ fn run(args: Args) -> Result<()> {
     let seed = args.run.seed;
     let rows = Epochs::open(&args.shards, &args.masking, seed)?;
     cli::on_stop()?;
-    let (checkpoint, from) = open(&args, &rows)?;
+    let checkpoint = open(&args, &rows)?;
+    let from = &checkpoint.dir.clone();
     let sizes = checkpoint.architecture.sizes();
     fits(rows.shard(), from, &sizes).context("the shards to train on")?;
     let eval = args.eval.as_ref().map(|path| Shard::open_one(path)).transpose()?;
@@ -104,7 +105,8 @@ fn run(args: Args) -> Result<()> {
         fits(shard, from, &sizes).context("--eval")?;
     }
     let base = checkpoint.digest()?;
-    let texts = program::texts(args.model.as_deref(), &[(Stage::Pretraining, rows.shard())])?;
+    let base_dir = args.model.as_ref().map(|_| from.as_path());
+    let texts = program::texts(base_dir, &[(Stage::Pretraining, rows.shard())])?;
     let config = mlm_config(&checkpoint.config, &*checkpoint.architecture);
     let model = build(checkpoint, &args, device).with_context(|| from.display().to_string())?;
     model.parameters.remarks().iter().for_each(cli::note);
@@ -117,7 +119,7 @@ fn run(args: Args) -> Result<()> {
     let course = Course { total, steps_per_epoch, ..Course::default() };
     let mut about = about("pretrain", &cli::command_line(), device, &model.parameters, total);
     about["masking"] = json!(task.feed.rows.masking());
-    let mut run = Run::open((&args.output, args.model.as_deref()), about, &json!(args), &inputs)?;
+    let mut run = Run::open((&args.output, base_dir), about, &json!(args), &inputs)?;
     let parameters = &model.parameters;
     let done = program::train("pretrain", &mut run, &mut task, parameters, &args.run, &course)?;
     let config = if model.model.is_tied() { config } else { untied_config(config) };
@@ -126,13 +128,13 @@ fn run(args: Args) -> Result<()> {
     run.finish(&done)
 }
 
-fn open<'a>(args: &'a Args, rows: &Epochs) -> Result<(Checkpoint, &'a Path)> {
+fn open(args: &Args, rows: &Epochs) -> Result<Checkpoint> {
     if let (Some(config), Some(tokenizer)) = (&args.from_scratch, &args.tokenizer) {
         let vocab = rows.shard().header().vocab_size;
-        return Ok((Checkpoint::from_scratch(config, vocab, tokenizer)?, tokenizer));
+        return Checkpoint::from_scratch(config, vocab, tokenizer);
     }
     let model = args.model.as_ref().context("--model or --from-scratch is wanted")?;
-    Ok((Checkpoint::open_whole(model)?, model))
+    Checkpoint::open_whole(model)
 }
 
 fn build(checkpoint: Checkpoint, args: &Args, device: Device) -> Result<Loaded<MaskedLm>> {

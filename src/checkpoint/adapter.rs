@@ -12,6 +12,7 @@ use tch::Tensor;
 use super::load::no_pickle;
 use super::{copy_tokenizer, names, save, write_tensors};
 use crate::flags::fault;
+use crate::hub;
 use crate::model::architecture;
 use crate::nn::{Parameters, Peft};
 use crate::peft::{Lora, LoraConfig};
@@ -36,6 +37,7 @@ pub struct Adapter {
 struct Config {
     peft_type: String,
     base_model_name_or_path: Option<PathBuf>,
+    revision: Option<String>,
     r: i64,
     lora_alpha: f64,
     #[serde(default)]
@@ -56,10 +58,11 @@ impl Adapter {
         let text = fs::read_to_string(&path).with_context(named)?;
         let config: Config = serde_json::from_str(&text).with_context(named)?;
         config.check().with_context(named)?;
-        let base = base.map(Path::to_owned).or(config.base_model_name_or_path);
+        let base = base.map(Path::to_owned).or(config.base());
         let base = base.ok_or_else(|| {
             fault(format!("{}: no base_model_name_or_path", named()), "give --base")
         })?;
+        let base = hub::model(&base).with_context(|| format!("{}: its base model", named()))?;
         let lora = LoraConfig {
             rank: config.r,
             alpha: config.lora_alpha,
@@ -80,6 +83,14 @@ impl Adapter {
 }
 
 impl Config {
+    /// The base model, as its path or its name on the hub.
+    fn base(&self) -> Option<PathBuf> {
+        let base = self.base_model_name_or_path.as_ref()?;
+        let at = |revision: &String| PathBuf::from(format!("{}@{revision}", base.display()));
+        let revision = self.revision.as_ref().filter(|_| !base.exists());
+        Some(revision.map_or_else(|| base.clone(), at))
+    }
+
     fn check(&self) -> Result<()> {
         let kind = &self.peft_type;
         ensure!(kind == "LORA", "peft_type {kind:?} is not read yet; LORA is");
@@ -126,7 +137,7 @@ fn targets(lora: &LoraConfig, parameters: &Parameters) -> Vec<String> {
 /// Writes what trained as an adapter to `base`, the head with it; the weights last.
 pub fn save_adapter(
     dir: &Path,
-    base: &Path,
+    (name, base): (&Path, &Path),
     lora: &LoraConfig,
     config: &Value,
     parameters: &Parameters,
@@ -137,10 +148,11 @@ pub fn save_adapter(
     if heads.iter().any(|name| name.contains(".pooler.")) {
         saved.push("pooler");
     }
+    let (name, revision) = hub::revision(name);
     let about = json!({
         "alpha_pattern": {},
         "auto_mapping": null,
-        "base_model_name_or_path": base,
+        "base_model_name_or_path": name,
         "bias": "none",
         "fan_in_fan_out": false,
         "inference_mode": true,
@@ -153,7 +165,7 @@ pub fn save_adapter(
         "peft_type": "LORA",
         "r": lora.rank,
         "rank_pattern": {},
-        "revision": null,
+        "revision": revision,
         "target_modules": targets(lora, parameters),
         "task_type": "SEQ_CLS",
     });

@@ -13,6 +13,7 @@ use tch::{Device, Tensor};
 use super::adapter::Adapter;
 use super::{names, read_tensors};
 use crate::flags::fault;
+use crate::hub;
 use crate::model::{Architecture, Encoder, MaskedLm, SequenceClassifier, architecture};
 use crate::nn::{Everything, Parameter, Parameters, Peft, Scope};
 
@@ -47,13 +48,15 @@ pub struct Loaded<M> {
 }
 
 impl Checkpoint {
-    /// Opens a checkpoint, or an adapter with the base it names (`base` wins over that name).
+    /// Opens a checkpoint, or an adapter with the base it names (`base` wins over that name). What is no path is a
+    /// model of the hub.
     pub fn open(dir: &Path, base: Option<&Path>) -> Result<Self> {
+        let dir = &hub::model(dir)?;
         ensure!(
             dir.is_dir(),
             fault(
                 format!("{}: no such directory", dir.display()),
-                "tapt does not download models yet: name a directory, as Hugging Face lays it out"
+                "give a model as Hugging Face lays it out, or its name on the hub (org/name)",
             )
         );
         let adapter = Adapter::open(dir, base)?;
@@ -84,7 +87,7 @@ impl Checkpoint {
         let mut value = read_config(config)?;
         value["vocab_size"] = vocab_size.into();
         let architecture = architecture(&value).with_context(|| config.display().to_string())?;
-        let dir = tokenizer.to_owned();
+        let dir = hub::tokenizer(tokenizer)?;
         Ok(Self {
             dir,
             config: value,

@@ -52,6 +52,11 @@ pub fn env_data() -> Option<PathBuf> {
     std::env::var_os("TAPT_DATA").map(PathBuf::from)
 }
 
+/// A variable of the environment that another program's users know; `hub` reads those of the hub.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// Expands recipes, parses, runs, and turns errors into messages and exit codes.
 pub fn main<A: Parser>(run: fn(A) -> Result<()>) -> ExitCode {
     let _ = PROGRAM.set(args::program_name());

@@ -17,13 +17,26 @@ pub struct Progress {
 
 impl Progress {
     pub fn new(what: &'static str, total: u64) -> Self {
+        Self::styled(what.to_owned(), total, "{pos}/{len} {msg}")
+    }
+
+    /// A download of so many bytes; 0 if nobody knows.
+    pub fn bytes(what: &str, total: u64) -> Self {
+        Self::styled(
+            what.to_owned(),
+            total,
+            "{decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}",
+        )
+    }
+
+    fn styled(what: String, total: u64, count: &str) -> Self {
         let terminal = io::stderr().is_terminal();
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
         if terminal && !super::is_quiet() {
             bar.set_draw_target(ProgressDrawTarget::stderr());
         }
-        let style = "{prefix} {wide_bar} {pos}/{len} {msg} {eta} left";
-        bar.set_style(ProgressStyle::with_template(style).unwrap_or(ProgressStyle::default_bar()));
+        let style = format!("{{prefix}} {{wide_bar}} {count} {{eta}} left");
+        bar.set_style(ProgressStyle::with_template(&style).unwrap_or(ProgressStyle::default_bar()));
         bar.set_prefix(what);
         Self { bar, said: Instant::now(), plain: !terminal && !super::is_quiet() }
     }

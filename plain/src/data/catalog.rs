@@ -1,14 +1,26 @@
-use anyhow::{Context, Result};
+//! The data sets known by name: those of catalog.json, and of a file of the user's.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::columns::{Columns, Label};
+use super::remote::Home;
+use crate::hub::{Kind, Repo};
 
 /// A data set known by name: where its columns are and what its labels mean.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
     pub name: String,
+    #[serde(default)]
     pub title: String,
+    /// Joined with a space; none if the file's own `text`, or only column of strings, is it.
+    #[serde(default)]
     pub text: Vec<String>,
     pub pair: Option<String>,
     pub label: Option<String>,
@@ -24,22 +36,108 @@ pub struct Entry {
     pub domain: Option<Domain>,
     /// Rows of one value in this column must not be divided between splits.
     pub group: Option<String>,
+    /// Where it is downloaded from.
+    pub hub: Option<Home>,
+    #[serde(default)]
     pub licence: String,
+    #[serde(default)]
     pub citation: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Domain {
     pub data: String,
     pub split: String,
 }
 
-/// Every data set known by name.
-pub fn catalog() -> Result<Vec<Entry>> {
-    serde_json::from_str(include_str!("catalog.json")).context("catalog.json")
+/// Every data set known by name, those of `file` before the built-in ones of the same name.
+pub fn catalog(file: Option<&Path>) -> Result<Vec<Entry>> {
+    let own = match file {
+        None => Vec::new(),
+        Some(file) => {
+            let named = || file.display().to_string();
+            let text = fs::read_to_string(file).with_context(named)?;
+            entries(&text).with_context(named)?
+        }
+    };
+    let mut all = entries(include_str!("catalog.json")).context("catalog.json")?;
+    all.retain(|entry| own.iter().all(|own| own.name != entry.name));
+    all.splice(0..0, own);
+    let known: BTreeSet<_> = all.iter().flat_map(Entry::places).collect();
+    let lost = all.iter().find(|entry| {
+        entry.domain.as_ref().is_some_and(|d| !known.contains(&(d.data.as_str(), d.split.as_str())))
+    });
+    if let Some((entry, file)) = lost.zip(file) {
+        let domain = entry.domain.as_ref().map(|d| format!("{}/{}", d.data, d.split));
+        bail!(
+            "{}: entry `{}`: domain: there is no {}",
+            file.display(),
+            entry.name,
+            domain.unwrap_or_default()
+        );
+    }
+    Ok(all)
+}
+
+fn entries(text: &str) -> Result<Vec<Entry>> {
+    let list: Vec<Value> =
+        serde_json::from_str(text).context("a JSON list of entries is wanted")?;
+    let mut names = BTreeSet::new();
+    list.into_iter()
+        .enumerate()
+        .map(|(at, value)| {
+            let name =
+                value["name"].as_str().map_or(format!("{}", at + 1), |name| format!("`{name}`"));
+            let entry = entry(value).with_context(|| format!("entry {name}"))?;
+            ensure!(names.insert(entry.name.clone()), "entry {name}: name: it is there twice");
+            Ok(entry)
+        })
+        .collect()
+}
+
+fn entry(value: Value) -> Result<Entry> {
+    let entry: Entry = serde_path_to_error::deserialize(value).map_err(keyed)?;
+    entry.check().map(|()| entry)
+}
+
+fn keyed(error: serde_path_to_error::Error<serde_json::Error>) -> anyhow::Error {
+    let (key, cause) = (error.path().to_string(), error.inner().to_string());
+    if key == "." { anyhow!(cause) } else { anyhow!("{key}: {cause}") }
 }
 
 impl Entry {
+    /// Fails where an entry contradicts itself; names the key.
+    fn check(&self) -> Result<()> {
+        let plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+        let fine = !self.name.is_empty() && self.name.chars().all(plain);
+        ensure!(fine, "name: letters, digits, `-`, `_` and `.` are wanted, not {:?}", self.name);
+        ensure!(!self.splits.is_empty(), "splits: there is none");
+        let known = |split: &&String| !self.splits.contains(split);
+        if let Some(split) = self.unlabelled.iter().find(known) {
+            bail!("unlabelled: `{split}` is not among the splits");
+        }
+        ensure!(
+            self.labels.is_empty() || self.label.is_some(),
+            "labels: no `label` names their column"
+        );
+        let Some(home) = &self.hub else { return Ok(()) };
+        ensure!(
+            Repo::parse(Kind::Data, &home.id).is_some(),
+            "hub.id: {:?} is not org/name",
+            home.id
+        );
+        if let Some(split) = home.files.keys().find(known) {
+            bail!("hub.files: `{split}` is not among the splits");
+        }
+        Ok(())
+    }
+
+    /// Its splits, as `domain` names them.
+    fn places(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.splits.iter().map(|split| (self.name.as_str(), split.as_str()))
+    }
+
     /// The columns of one of its splits.
     pub fn columns(&self, split: &str) -> Columns {
         let unlabelled = self.unlabelled.iter().any(|name| name == split);
@@ -53,15 +151,16 @@ impl Entry {
     }
 }
 
-const HEADINGS: [&str; 7] = ["name", "splits", "text", "classes", "domain", "title", "licence"];
+const HEADINGS: [&str; 8] =
+    ["name", "splits", "text", "classes", "domain", "hub", "title", "licence"];
 
 /// The catalog as a table, its columns aligned.
-pub fn table() -> Result<String> {
+pub fn table(file: Option<&Path>) -> Result<String> {
     let mut rows = vec![HEADINGS.map(str::to_owned)];
-    rows.extend(catalog()?.iter().map(Entry::cells));
-    let width = |i: usize| rows.iter().map(|row| row[i].len()).max().unwrap_or(0);
+    rows.extend(catalog(file)?.iter().map(Entry::cells));
+    let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..HEADINGS.len()).map(width).collect();
-    let line = |row: &[String; 7]| -> String {
+    let line = |row: &[String; 8]| -> String {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
@@ -69,7 +168,7 @@ pub fn table() -> Result<String> {
 }
 
 impl Entry {
-    fn cells(&self) -> [String; 7] {
+    fn cells(&self) -> [String; 8] {
         let text = self.text.iter().chain(&self.pair).cloned().collect::<Vec<_>>().join(",");
         let classes = match (&self.label, self.labels.len()) {
             (None, _) => "-".into(),
@@ -77,9 +176,12 @@ impl Entry {
             (Some(_), count) => count.to_string(),
         };
         let domain = self.domain.as_ref().map(|domain| format!("{}/{}", domain.data, domain.split));
-        let domain = domain.unwrap_or("-".into());
+        let hub = self.hub.as_ref().map(|home| home.id.clone());
+        let or_dash = |text: String| if text.is_empty() { "-".into() } else { text };
+        let (name, splits) = (self.name.clone(), self.splits.join(","));
         let (title, licence) = (self.title.clone(), self.licence.clone());
-        [self.name.clone(), self.splits.join(","), text, classes, domain, title, licence]
+        let (domain, hub) = (domain.unwrap_or_default(), hub.unwrap_or_default());
+        [name, splits, text, classes, domain, hub, title, licence].map(or_dash)
     }
 }
 
@@ -89,17 +191,48 @@ mod tests {
 
     #[test]
     fn every_entry_is_whole() {
-        let all = catalog().unwrap();
-        let find = |name: &str| all.iter().find(|entry| entry.name == name);
+        let all = catalog(None).unwrap();
+        let known: Vec<_> = all.iter().flat_map(Entry::places).collect();
         for entry in &all {
-            assert!(
-                !entry.text.is_empty() && entry.splits.contains(&"train".into()),
-                "{}",
-                entry.name
-            );
-            assert!(entry.unlabelled.iter().all(|split| entry.splits.contains(split)));
+            assert!(entry.splits.contains(&"train".into()), "{}", entry.name);
+            for said in [&entry.title, &entry.licence, &entry.citation] {
+                assert!(!said.is_empty(), "{}", entry.name);
+            }
             let domain = entry.domain.as_ref();
-            assert!(domain.is_none_or(|d| find(&d.data).unwrap().splits.contains(&d.split)));
+            assert!(domain.is_none_or(|d| known.contains(&(d.data.as_str(), d.split.as_str()))));
+        }
+    }
+
+    #[test]
+    fn errors_name_entry_and_key() {
+        let cause = |text: &str| format!("{:#}", entries(text).unwrap_err());
+        assert!(cause("{}").starts_with("a JSON list of entries is wanted: "));
+        for (entry, said) in [
+            (r#"{"name": "a"}"#, "entry `a`: missing field `splits`"),
+            (r#"{"name": "a", "splits": "x"}"#, "entry `a`: splits: invalid type: "),
+            (r#"{"name": "a", "splits": [], "x": 1}"#, "entry `a`: x: unknown field `x`"),
+            (r#"{"name": "a/b", "splits": ["x"]}"#, "entry `a/b`: name: "),
+            (r#"{"name": "a", "splits": ["x"], "labels": ["b"]}"#, "entry `a`: labels: "),
+            (r#"{"name": "a", "splits": ["x"], "hub": {"id": "b"}}"#, "entry `a`: hub.id: "),
+            (
+                r#"{"name": "a", "splits": ["x"], "hub": {"id": 1}}"#,
+                "entry `a`: hub.id: invalid type",
+            ),
+            (
+                r#"{"name": "a", "splits": ["x"], "hub": {"id": "b/c", "files": {"y": []}}}"#,
+                "entry `a`: hub.files: `y`",
+            ),
+            (
+                r#"{"name": "a", "splits": ["x"], "unlabelled": ["y"]}"#,
+                "entry `a`: unlabelled: `y`",
+            ),
+            (
+                r#"{"name": "a", "splits": ["x"]}, {"name": "a", "splits": ["x"]}"#,
+                "entry `a`: name: ",
+            ),
+        ] {
+            let cause = cause(&format!("[{entry}]"));
+            assert!(cause.starts_with(said), "{cause}");
         }
     }
 }

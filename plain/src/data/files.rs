@@ -15,6 +15,11 @@ use crate::flags::{fault, usage};
 pub const ENDINGS: [&str; 5] = ["jsonl", "csv", "tsv", "parquet", "txt"];
 const COMPRESSED: [&str; 3] = ["", ".gz", ".zst"];
 
+/// Every ending a split is looked for with, in order.
+pub fn endings() -> impl Iterator<Item = String> {
+    ENDINGS.iter().flat_map(|e| COMPRESSED.map(|c| format!("{e}{c}")))
+}
+
 /// Whether a name that is no file's may stand for many.
 pub fn is_pattern(name: &str) -> bool {
     name.contains(['*', '?', '['])
@@ -59,7 +64,6 @@ fn matches(pattern: &str) -> Result<Vec<PathBuf>> {
 /// The files of a split: `SPLIT.ENDING`, else `SPLIT-00000-of-00002.ENDING` and its like, in order; none if the folder
 /// has neither.
 pub fn of_split(folder: &Path, split: &str) -> Vec<PathBuf> {
-    let endings = || ENDINGS.iter().flat_map(|e| COMPRESSED.map(|c| format!("{e}{c}")));
     let whole = endings().map(|ending| folder.join(format!("{split}.{ending}")));
     if let Some(path) = whole.into_iter().find(|path| path.is_file()) {
         return vec![path];

@@ -6,6 +6,7 @@ use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::Example;
+use super::catalog::{Entry, catalog};
 use super::columns::{Columns, Label};
 use super::dedup::{DedupArgs, Dropped};
 use super::plan::{Plan, Source};
@@ -19,7 +20,7 @@ use crate::flags::{part, usage};
 #[derive(Debug, Clone, clap::Args)]
 pub struct Input {
     /// A data set of the catalog (see --list), a directory with the files of each split, or files: names, quoted
-    /// patterns such as 'part-*.jsonl.gz', `-` for standard input
+    /// patterns such as 'part-*.jsonl.gz', `-` for standard input; or org/name[@revision] on the hub
     #[arg(value_name = "DATA", default_value = "-")]
     pub source: Vec<String>,
 
@@ -73,6 +74,10 @@ pub struct Input {
     #[arg(long = "data", value_name = "DIR")]
     pub dir: Option<PathBuf>,
 
+    /// A catalog of your own, read before the built-in one
+    #[arg(long, value_name = "FILE")]
+    pub catalog: Option<PathBuf>,
+
     /// Seed of every choice of rows
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -121,9 +126,10 @@ impl Input {
     pub fn open(&self, dir: &Path) -> Result<Dataset> {
         let names: Vec<&str> = self.split.split('+').collect();
         let (mut plan, cut) = (Plan::default(), self.cut()?);
+        let catalog = catalog(self.catalog.as_deref())?;
         for (i, name) in names.iter().enumerate() {
             ensure!(!names[..i].contains(name), usage(format!("--split: {name} is there twice")));
-            let (source, selection) = self.part(name, cut, dir)?;
+            let (source, selection) = self.part(name, cut, (dir, &catalog))?;
             plan.add(source, selection);
         }
         let dedup = self.dedup.start();
@@ -164,8 +170,13 @@ impl Input {
     }
 
     /// Where the split called `name` is read, and which rows of it are taken.
-    fn part(&self, name: &str, cut: Option<Cut>, dir: &Path) -> Result<(Source, Selection)> {
-        let mut shelf = Shelf::find(&self.source, dir)?;
+    fn part(
+        &self,
+        name: &str,
+        cut: Option<Cut>,
+        (dir, catalog): (&Path, &[Entry]),
+    ) -> Result<(Source, Selection)> {
+        let mut shelf = Shelf::find(&self.source, dir, catalog)?;
         let mut base = if name == "holdout" { "train" } else { name }.to_owned();
         if name == "holdout" && cut.is_none() {
             let cure = "give the share of the call that took the train part: --holdout FRACTION";
@@ -173,7 +184,7 @@ impl Input {
         }
         let foreign = base == "domain" && !(shelf.entry.is_none() && shelf.has("domain"));
         if foreign {
-            (shelf, base) = shelf.domain(dir)?;
+            (shelf, base) = shelf.domain(dir, catalog)?;
         }
         let selection = match name {
             "domain" => Selection { carve: None, holdout: None, seed: self.seed },

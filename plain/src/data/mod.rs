@@ -14,6 +14,7 @@ mod parquet;
 mod plan;
 mod quotes;
 mod read;
+mod remote;
 mod sample;
 mod select;
 mod shelf;
@@ -30,6 +31,7 @@ pub use input::{Dataset, Examples, Input};
 pub use line::{Line, text_lines};
 pub use near::{Sketch, word};
 pub use read::{Format, Reading, name_of};
+pub use shelf::fetch;
 pub use split::choose;
 pub use texts::hashes;
 

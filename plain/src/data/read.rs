@@ -13,7 +13,8 @@ use super::{documents, parquet, table};
 use crate::flags::{fault, usage};
 
 /// How rows are written in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Comma separated, fields quoted with `"` where needed, quotes in them doubled; a backslash is itself
     Csv,

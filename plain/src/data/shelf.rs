@@ -1,5 +1,6 @@
 //! Where the splits of a data set are: a folder of files, one file, standard input, or the built-in sample.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -8,6 +9,7 @@ use super::catalog::{Entry, catalog};
 use super::columns::Columns;
 use super::parquet::Classes;
 use super::read::{self, Reading, Records, is_stdin};
+use super::remote::{Home, Remote};
 use super::{files, sample};
 use crate::flags::fault;
 
@@ -16,24 +18,27 @@ pub struct Shelf {
     pub name: String,
     pub entry: Option<Entry>,
     place: Place,
+    /// What the hub has of an entry, once that was asked.
+    remote: OnceCell<Remote>,
 }
 
 enum Place {
     Folder(PathBuf),
     Files(Vec<PathBuf>),
+    Hub(Remote),
     Sample,
 }
 
 impl Shelf {
-    /// `data` is one name, of the catalog (its files below `dir`), a directory, or a directory below `dir`; or files,
-    /// patterns, and `-`.
-    pub fn find(data: &[String], dir: &Path) -> Result<Self> {
+    /// `data` is one name, of the catalog (its files below `dir`, else on the hub), a directory, a directory below
+    /// `dir`, or a data set of the hub; or files, patterns, and `-`.
+    pub fn find(data: &[String], dir: &Path, catalog: &[Entry]) -> Result<Self> {
         let [data] = data else {
             let place = Place::Files(files::expand(data)?);
-            return Ok(Self { name: data.join(" "), entry: None, place });
+            return Ok(Self::new(&data.join(" "), None, place));
         };
         let data = data.as_str();
-        let entry = catalog()?.into_iter().find(|entry| entry.name == data);
+        let entry = catalog.iter().find(|entry| entry.name == data).cloned();
         let path = Path::new(data);
         let place = match &entry {
             Some(entry) if entry.name == sample::NAME => Place::Sample,
@@ -42,15 +47,22 @@ impl Shelf {
             None if is_stdin(path) || path.exists() => Place::Files(vec![path.to_owned()]),
             None if dir.join(data).is_dir() => Place::Folder(dir.join(data)),
             None if files::is_pattern(data) => Place::Files(files::expand(&[data.to_owned()])?),
-            None => return Err(unknown(data)),
+            None => match Home::named(data) {
+                Some(home) => Place::Hub(Remote::open(&home)?),
+                None => return Err(unknown(data)),
+            },
         };
-        Ok(Self { name: data.to_owned(), entry, place })
+        Ok(Self::new(data, entry, place))
+    }
+
+    fn new(name: &str, entry: Option<Entry>, place: Place) -> Self {
+        Self { name: name.to_owned(), entry, place, remote: OnceCell::new() }
     }
 
     /// The data set and split that `domain` stands for.
-    pub fn domain(&self, dir: &Path) -> Result<(Self, String)> {
+    pub fn domain(&self, dir: &Path, catalog: &[Entry]) -> Result<(Self, String)> {
         match self.entry.as_ref().and_then(|entry| entry.domain.clone()) {
-            Some(domain) => Ok((Self::find(&[domain.data], dir)?, domain.split)),
+            Some(domain) => Ok((Self::find(&[domain.data], dir, catalog)?, domain.split)),
             None => Err(fault(
                 format!("{}: no domain corpus is known for it", self.name),
                 "name the corpus itself: prep FILE, or another data set of prep --list",
@@ -68,6 +80,7 @@ impl Shelf {
         match (&self.entry, &self.place) {
             (Some(entry), _) => entry.splits.iter().any(|name| name == split),
             (None, Place::Folder(folder)) => !files::of_split(folder, split).is_empty(),
+            (None, Place::Hub(remote)) => remote.has(split),
             (None, _) => split == "train",
         }
     }
@@ -81,13 +94,13 @@ impl Shelf {
     pub fn open(&self, split: &str, reading: &Reading) -> Result<Records> {
         match self.files(split)? {
             None => sample::records(split),
-            Some(files) => read::open(&files, reading),
+            Some(files) => read::open(&files, &self.read_as(reading)),
         }
     }
 
     /// The names of classes that the files of a split tell.
     pub fn classes(&self, split: &str, reading: &Reading) -> Result<Classes> {
-        read::classes(&self.files(split)?.unwrap_or_default(), reading)
+        read::classes(&self.files(split)?.unwrap_or_default(), &self.read_as(reading))
     }
 
     /// The files of a split; none for what is made here.
@@ -98,15 +111,33 @@ impl Shelf {
         match &self.place {
             Place::Sample => Ok(None),
             Place::Files(files) => Ok(Some(files.clone())),
+            Place::Hub(remote) => remote.fetch(split).map(Some),
             Place::Folder(folder) => {
                 let found = files::of_split(folder, split);
                 if found.is_empty() {
-                    return Err(missing(folder, split));
+                    return self.fetch(folder, split).map(Some);
                 }
                 files::complete(&found, split)?;
                 Ok(Some(found))
             }
         }
+    }
+
+    /// What `folder` lacks, from the hub.
+    fn fetch(&self, folder: &Path, split: &str) -> Result<Vec<PathBuf>> {
+        let Some(home) = self.entry.as_ref().and_then(|entry| entry.hub.as_ref()) else {
+            return Err(missing(folder, split));
+        };
+        if self.remote.get().is_none() {
+            let _ = self.remote.set(Remote::open(home)?);
+        }
+        self.remote.get().map_or(Ok(Vec::new()), |remote| remote.fetch(split))
+    }
+
+    /// The flags, with how the catalog says the hub's files are written.
+    fn read_as(&self, reading: &Reading) -> Reading {
+        let known = self.remote.get().and_then(|remote| remote.home.format);
+        Reading { format: reading.format.or(known), ..reading.clone() }
     }
 
     fn no_split(&self, split: &str) -> anyhow::Error {
@@ -129,11 +160,21 @@ fn missing(folder: &Path, split: &str) -> anyhow::Error {
     let place = folder.join(split);
     let cause =
         format!("{}.{{{}}}[.gz|.zst]: no such file", place.display(), files::ENDINGS.join(","));
-    let cure = "tapt does not download data yet: put the file there, or name another folder with --data DIR";
-    fault(cause, cure)
+    fault(cause, "put the file there, or name another folder with --data DIR")
 }
 
 fn unknown(data: &str) -> anyhow::Error {
     let cause = format!("{data}: no such file or directory, and not in the catalog");
-    fault(cause, "prep --list prints the catalog")
+    fault(cause, "prep --list prints the catalog; a data set of the hub is called org/name")
+}
+
+/// Fetches the splits of a data set of the catalog, or of the hub; gives their files.
+pub fn fetch(data: &str, splits: &[String], own: Option<&Path>) -> Result<Vec<PathBuf>> {
+    let nowhere = Path::new("");
+    let shelf = Shelf::find(&[data.to_owned()], nowhere, &catalog(own)?)?;
+    let files = splits.iter().map(|split| match &shelf.place {
+        Place::Folder(folder) if shelf.entry.is_some() => shelf.fetch(folder, split),
+        _ => Ok(shelf.files(split)?.unwrap_or_default()),
+    });
+    Ok(files.collect::<Result<Vec<_>>>()?.concat())
 }

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use tokenizers::{TruncationDirection, TruncationParams, TruncationStrategy};
 
 use crate::flags::{fault, usage};
+use crate::hub;
 use crate::shard::{Header, Sequence, Special};
 use config::Config;
 pub use count::Count;
@@ -78,7 +79,7 @@ impl Encoded {
 /// Which tokenizer, how long its sequences may be, and what becomes of longer texts.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Encoding {
-    /// Directory of a model, or its tokenizer.json
+    /// Directory of a model, its tokenizer.json, or a model of the hub, org/name[@revision]
     #[arg(long, value_name = "MODEL")]
     pub tokenizer: Option<PathBuf>,
 
@@ -93,7 +94,7 @@ impl Encoding {
     /// Opens the tokenizer, set to cut what is too long as the flags say.
     pub fn open(&self) -> Result<Tokenizer> {
         let Some(path) = &self.tokenizer else {
-            let cure = "name a model's directory, or ask for the rows themselves with --jsonl";
+            let cure = "name a model, its directory or org/name on the hub, or ask for the rows themselves with --jsonl";
             bail!(usage("no --tokenizer given").hint(cure));
         };
         let mut tokenizer = Tokenizer::open(path)?;
@@ -107,9 +108,11 @@ impl Encoding {
 pub type Texts<'a> = (&'a str, Option<&'a str>);
 
 impl Tokenizer {
-    /// Opens `tokenizer.json`, given itself or its directory, with the settings of the files beside it.
+    /// Opens `tokenizer.json`, given itself, its directory or its name on the hub, with the settings of the files
+    /// beside it.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
+        let path = hub::tokenizer(path)?;
+        let file = if path.is_dir() { path.join("tokenizer.json") } else { path };
         Self::read(&file).with_context(|| file.display().to_string())
     }
 
@@ -117,7 +120,7 @@ impl Tokenizer {
         let bytes = std::fs::read(file).map_err(|error| match error.kind() {
             ErrorKind::NotFound => fault(
                 error.to_string(),
-                "tapt does not download models yet: name a directory that has it",
+                "name a directory that has it, or a model of the hub (org/name)",
             ),
             _ => error.into(),
         })?;
