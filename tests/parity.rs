@@ -346,7 +346,7 @@ fn trained_adapter(base: &Path, config: &LoraConfig, reference: &Reference, out:
         let mut tensor = parameter.tensor.shallow_clone();
         let _ = no_grad(|| tensor.g_add_(&(tensor.randn_like() * 0.1)));
     }
-    save_adapter(out, base, config, &about, &loaded.parameters).unwrap();
+    save_adapter(out, (base, base), config, &about, &loaded.parameters).unwrap();
     loaded.model.logits(&reference.batch, false).detach()
 }
 

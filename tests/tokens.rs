@@ -26,11 +26,14 @@ fn script(python: &Path, dir: &Path, name: &str, arguments: &[&str]) {
 fn windows_chunks_and_joined_sequences() {
     let Some((data, tokenizers, python)) = real() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let rows = format!("prep imdb --split test --limit 400 --data {} --label none -q", data.display());
+    let rows =
+        format!("prep imdb --split test --limit 400 --data {} --label none -q", data.display());
     common::run(dir.path(), &format!("{rows} --jsonl -o texts.jsonl"));
     for name in ["bert-base-uncased", "roberta-base"] {
         let tokenizer = tokenizers.join(name).display().to_string();
-        for (kind, flags) in [("stride", "--stride 32"), ("pack", "--pack"), ("join", "--pack --join")] {
+        for (kind, flags) in
+            [("stride", "--stride 32"), ("pack", "--pack"), ("join", "--pack --join")]
+        {
             let to = format!("--tokenizer {tokenizer} --max-length 128 {flags} -o x.tok");
             common::run(dir.path(), &format!("{rows} {to}"));
             script(&python, dir.path(), "pieces.py", &[kind, "x.tok", "texts.jsonl", &tokenizer]);

@@ -4,6 +4,8 @@
 pub mod cli;
 /// Data sets in: catalog, readers, splits, the built-in sample.
 pub mod data;
+/// Texts to a token shard.
+pub mod encode;
 /// Kinds of numbers that flags take; the error with a cure, which every room may fail with.
 pub mod flags;
 /// Models and data sets of the Hugging Face hub, in the cache that Python's huggingface_hub keeps.

@@ -6,10 +6,10 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Parser;
 use plain::cli::{self, Talk};
-use plain::data::{self, Dataset, Example, Input};
-use plain::shard::Writer;
+use plain::data::{self, Dataset, Input};
+use plain::encode::encode;
 use plain::survey::{Place, Survey};
-use plain::text::{self, Encoding, Extension, Kind, Packer, Tokenizer};
+use plain::text::{self, Encoding, Extension, Kind, Tokenizer};
 
 /// Turn texts into token shards.
 ///
@@ -87,7 +87,7 @@ fn run(args: Args) -> Result<()> {
     data.notes.iter().for_each(cli::note);
     let (skipped, dropped) = (data.skipped.clone(), data.dropped.clone());
     let done = match (tokenizer, args.train_tokenizer, &args.output) {
-        (Some(tokenizer), ..) => write_shard(&args, &tokenizer, data)?,
+        (Some(tokenizer), ..) => write_shard(args.output.as_deref(), &tokenizer, data)?,
         (None, Some(size), Some(dir)) => {
             text::train(args.kind, size, data.texts(), dir)?;
             format!("tokenizer in {}", dir.display())
@@ -122,23 +122,8 @@ fn write_rows(output: Option<&Path>, data: Dataset) -> Result<String> {
     Ok(format!("{rows} rows"))
 }
 
-fn write_shard(args: &Args, tokenizer: &Tokenizer, data: Dataset) -> Result<String> {
-    let out = cli::output(args.output.as_deref())?;
-    let mut writer = Writer::new(out, tokenizer.header(data.source, cli::command_line()));
-    if !data.labels.is_empty() {
-        writer = writer.labels(data.labels);
-    }
-    let mut packer = Packer::new(tokenizer);
-    data::in_batches(
-        data.examples,
-        |texts| Ok(tokenizer.pieces_batch(texts)?.into_iter().zip(data::hashes(texts)).collect()),
-        |Example { text, label, row, .. }, (pieces, hashes)| {
-            writer.texts(hashes);
-            let whole = packer.add(&text, pieces, label, row)?;
-            whole.into_iter().try_for_each(|sequence| writer.push(sequence))
-        },
-    )?;
-    packer.rest().into_iter().try_for_each(|sequence| writer.push(sequence))?;
-    writer.finish()?.commit()?;
-    Ok(packer.count().to_string())
+fn write_shard(output: Option<&Path>, tokenizer: &Tokenizer, data: Dataset) -> Result<String> {
+    let (out, count) = encode(data, tokenizer, cli::command_line(), cli::output(output)?)?;
+    out.commit()?;
+    Ok(count.to_string())
 }

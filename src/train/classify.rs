@@ -10,6 +10,7 @@ use tch::{Device, Tensor};
 use super::batches::{BatchArgs, Feed, Item, Micro, Rows, Step};
 use super::evaluate;
 use super::fit::Task;
+use super::windows::best;
 use crate::flags::fault;
 use crate::model::{SequenceClassifier, cross_entropy};
 use crate::nn::Ids;
@@ -42,7 +43,7 @@ impl<'a> Labelled<'a> {
                 .with_context(|| format!("unknown label {name:?}; the model knows {known}"))
         };
         let numbers = shard.labels().names().iter().map(number).collect::<Result<_>>()?;
-        Ok(Self { shard, texts: shard.texts(), numbers })
+        Ok(Self { shard, texts: shard.windows(), numbers })
     }
 
     /// The sequences of each text: one, or its windows.
@@ -66,7 +67,7 @@ impl<'a> Labelled<'a> {
         for (text, probs) in all.iter().enumerate() {
             let named: Map<_, _> =
                 names.iter().cloned().zip(probs.iter().map(|p| json!(p))).collect();
-            let (gold, pred) = (&names[self.class(text)], &names[evaluate::best(probs)]);
+            let (gold, pred) = (&names[self.class(text)], &names[best(probs)]);
             let row = self.shard.view(self.texts[text].start).row;
             let line = json!({"row": row, "gold": gold, "pred": pred, "probs": named});
             writeln!(out, "{line}")?;

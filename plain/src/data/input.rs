@@ -153,7 +153,10 @@ impl Input {
             split: "train".into(),
             pair: pairs.then(pair),
             label: Some("none".into()),
-            reading: Reading { format: Format::of(path).or(self.reading.format), ..self.reading.clone() },
+            reading: Reading {
+                format: Format::of(path).or(self.reading.format),
+                ..self.reading.clone()
+            },
             limit: None,
             holdout: None,
             folds: FoldArgs { folds: None, fold: None },

@@ -113,7 +113,9 @@ impl Plan {
             match dedup.take() {
                 None => return Ok(Box::new(source.open(&self.skipped)?.map(example))),
                 Some(dedup) if source.shelf.reads_once() => {
-                    return Ok(Box::new(without_repeats(source.open(&self.skipped)?, dedup).map(example)));
+                    return Ok(Box::new(
+                        without_repeats(source.open(&self.skipped)?, dedup).map(example),
+                    ));
                 }
                 kept => dedup = kept,
             }

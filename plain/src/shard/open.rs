@@ -132,7 +132,7 @@ impl Shard {
     }
 
     /// The sequences of each text, in order: one, or where texts are in windows, those side by side of one row.
-    pub fn texts(&self) -> Vec<Range<usize>> {
+    pub fn windows(&self) -> Vec<Range<usize>> {
         let mut texts: Vec<Range<usize>> = Vec::new();
         for (segment, &start) in self.segments.iter().zip(&self.starts) {
             let windows = segment.header().stride.is_some();

@@ -55,6 +55,8 @@ pub struct View<'a> {
     /// The class, an index into the segment's label names.
     pub label: Option<usize>,
     pub row: u64,
+    /// Hashes of its text, and of the second text of a pair, where the shard has them for each sequence.
+    pub texts: Option<(u64, Option<u64>)>,
     /// Positions to predict, counted from the start of the *segment*, u32 each.
     masked: Ints<'a>,
     /// The ids that stood there.
@@ -283,11 +285,20 @@ impl Segment {
             second: self.second.as_ref().map(|at| Ints::new(self.at(at), 2).get(i) as usize),
             label: self.labels.as_ref().map(|at| u64_at(self.at(at), i) as usize),
             row: self.row(i),
+            texts: self.texts_of(i),
             masked,
             targets,
             start: range.start,
             words: self.at(&self.words),
         }
+    }
+
+    /// The hashes of sequence `i`, where each sequence is a text or a pair of texts.
+    fn texts_of(&self, i: usize) -> Option<(u64, Option<u64>)> {
+        let bytes = self.at(self.texts.as_ref()?);
+        let each = if self.is_pairs() { 2 } else { 1 };
+        let hash = |at: usize| u64_at(bytes, i * each + at);
+        (bytes.len() == self.len * each * 8).then(|| (hash(0), (each == 2).then(|| hash(1))))
     }
 
     /// The row of sequence `i`. Panics beyond `len`.

@@ -63,7 +63,7 @@ impl Against {
         (similarity, encoding): (f64, &Encoding),
         rows: impl FnOnce(bool) -> Result<Dataset>,
         out: &mut impl Write,
-    ) -> Result<()> {
+    ) -> Result<String> {
         let mut batch = read(&mut ours.examples)?;
         let pairs = batch.first().is_some_and(|example| example.pair.is_some());
         let named = || path.display().to_string();
@@ -83,7 +83,8 @@ impl Against {
         let mut line = json!({"event": "leak", "data": ours.source, "against": path});
         counts.write(&mut line, &other, (similarity, pairs));
         writeln!(out, "{line}")?;
-        self.check(counts.share(), path)
+        self.check(counts.share(), path)?;
+        Ok(format!("{} of {} rows are in {}", counts.found(), counts.rows, path.display()))
     }
 
     fn check(&self, found: f64, path: &Path) -> Result<()> {
@@ -265,7 +266,11 @@ impl Counts {
 
     /// The share of the rows that are in the other data in any way.
     fn share(&self) -> f64 {
-        self.part(self.exact + self.shared + self.near)
+        self.part(self.found())
+    }
+
+    fn found(&self) -> u64 {
+        self.exact + self.shared + self.near
     }
 
     fn part(&self, count: u64) -> f64 {

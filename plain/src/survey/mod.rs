@@ -71,12 +71,14 @@ impl Survey {
             return place.tell(&found.to_json(), &found).map(Some);
         }
         if let Some(other) = &self.against.against {
-            return self.leaks(other, place).map(|()| Some(String::new()));
+            return self.leaks(other, place).map(Some);
         }
         let Some(task) = &self.select.select_near else {
             place.check_rows()?;
             return Ok(None);
         };
+        let windows = place.jsonl && place.encoding.length.stride.is_some();
+        ensure!(!windows, usage("--jsonl writes whole rows, and --stride divides them"));
         if place.jsonl && place.input.source.iter().any(|source| source == "-") {
             let cure = "write it to a file first";
             bail!(usage("--jsonl reads DATA twice, and standard input is read once").hint(cure));
@@ -94,7 +96,7 @@ impl Survey {
         Ok(Some(found.summary()))
     }
 
-    fn leaks(&self, other: &Path, place: &Place) -> Result<()> {
+    fn leaks(&self, other: &Path, place: &Place) -> Result<String> {
         let mut out = cli::text_output(place.output)?;
         let rows = |pairs| place.input.of_file(other, pairs).open(place.dir);
         let how = (place.input.dedup.similarity, place.encoding);
@@ -169,7 +171,15 @@ mod tests {
         };
         let (source, command) = (json!({}), String::new());
         let tokenizer = "a".repeat(64);
-        let header = Header { tokenizer, vocab_size: 30, special, max_length: 64, stride: None, source, command };
+        let header = Header {
+            tokenizer,
+            vocab_size: 30,
+            special,
+            max_length: 64,
+            stride: None,
+            source,
+            command,
+        };
         let mut writer = Writer::new(Vec::new(), header);
         for (row, tokens) in (0..).zip(texts) {
             let (tokens, words) = (tokens.to_vec(), vec![true; tokens.len()]);

@@ -15,11 +15,12 @@ use super::nearest::{Nearness, Neighbour, nearest};
 use super::read::{check_tokenizer, shards, with_data};
 use super::tfidf::TfIdf;
 use super::vectors::Cosine;
-use crate::data::{Dataset, Input, choose, in_batches};
+use crate::data::{Input, choose};
+use crate::encode::encode;
 use crate::flags::{fault, usage};
 use crate::random::generator;
 use crate::shard::{Sequence, Shard, Writer, segments};
-use crate::text::{Encoding, Tokenizer};
+use crate::text::Encoding;
 
 /// What to select, and how.
 #[derive(Debug, Clone, clap::Args)]
@@ -72,7 +73,8 @@ impl Corpus {
             fault("--tokenizer is not the one that wrote the task's shard", cure)
         );
         let file = NamedTempFile::new().context("temporary file")?;
-        with_data(input, dir, |data| encode_into(&file, data, &with))?;
+        let out = io::BufWriter::new(&file);
+        with_data(input, dir, |data| encode(data, &with, String::new(), out).map(drop))?;
         let shard = Shard::read([segments(file.path())?])?;
         Ok(Self { shard, input: Some(input.clone()), _file: Some(file) })
     }
@@ -92,7 +94,10 @@ impl Corpus {
         if self.shard.is_labelled() {
             writer = writer.labels(self.shard.labels().names().to_vec());
         }
-        places.iter().try_for_each(|&at| writer.push(self.sequence(at)))?;
+        for &at in places {
+            self.shard.view(at).texts.into_iter().for_each(|texts| writer.texts(texts));
+            writer.push(self.sequence(at))?;
+        }
         writer.finish().map(|_| ())
     }
 
@@ -148,19 +153,6 @@ impl Corpus {
 fn draw(pool: &[usize], n: usize, seed: u64) -> Vec<usize> {
     let drawn = choose(pool.len(), n, &mut generator("control", seed, 0));
     pool.iter().zip(drawn).filter(|(_, drawn)| *drawn).map(|(at, _)| *at).collect()
-}
-
-fn encode_into(file: &NamedTempFile, data: Dataset, with: &Tokenizer) -> Result<()> {
-    let mut writer = Writer::new(io::BufWriter::new(file), with.header(data.source, String::new()));
-    if !data.labels.is_empty() {
-        writer = writer.labels(data.labels);
-    }
-    in_batches(
-        data.examples,
-        |texts| with.encode_batch(texts),
-        |example, encoded| writer.push(encoded.into_sequence(example.label, example.row)),
-    )?;
-    writer.finish().map(|_| ())
 }
 
 fn check_plain(name: &str, shard: &Shard) -> Result<()> {

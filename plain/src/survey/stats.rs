@@ -241,7 +241,11 @@ mod tests {
         let (labels, notes) = (vec!["a".to_owned(), "z".to_owned()], Vec::new());
         let skipped = Default::default();
         let examples: crate::data::Examples = Box::new(examples.into_iter());
-        Stats::of(Dataset { labels, source: json!({}), notes, skipped, examples }, None).unwrap()
+        Stats::of(
+            Dataset { labels, source: json!({}), notes, skipped, dropped: None, examples },
+            None,
+        )
+        .unwrap()
     }
 
     #[test]

@@ -52,8 +52,8 @@ impl<'a> Packer<'a> {
     }
 
     /// What was added and what came of it.
-    pub fn count(&self) -> &Count {
-        &self.count
+    pub fn into_count(self) -> Count {
+        self.count
     }
 
     fn join(&mut self, text: &Encoded, row: u64) -> Vec<Sequence> {
