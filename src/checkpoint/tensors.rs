@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, View};
-use serde_json::{Value, json};
+use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
 /// Every tensor of a safetensors file, and its metadata.
@@ -134,16 +134,31 @@ pub fn write_vectors(
 /// Writes vectors of texts as JSON lines: `{"row":0,"embedding":[…]}`.
 pub fn write_vector_lines(out: &mut impl Write, vectors: &[Tensor], rows: &[u64]) -> Result<()> {
     for (row, vector) in rows.iter().zip(vectors) {
-        writeln!(out, "{}", json!({"row": row, "embedding": nested(vector)?}))?;
+        let line = Line { row: *row, embedding: nested(vector)? };
+        writeln!(out, "{}", serde_json::to_string(&line)?)?;
     }
     Ok(())
 }
 
-fn nested(tensor: &Tensor) -> Result<Value> {
+/// Serialized as it is: a JSON value would widen the numbers to digits they do not have.
+#[derive(Serialize)]
+struct Line {
+    row: u64,
+    embedding: Nested,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Nested {
+    Numbers(Vec<f32>),
+    Rows(Vec<Nested>),
+}
+
+fn nested(tensor: &Tensor) -> Result<Nested> {
     if tensor.dim() == 1 {
-        return Ok(json!(Vec::<f32>::try_from(tensor)?));
+        return Ok(Nested::Numbers(Vec::try_from(tensor)?));
     }
-    (0..tensor.size()[0]).map(|i| nested(&tensor.get(i))).collect()
+    (0..tensor.size()[0]).map(|i| nested(&tensor.get(i))).collect::<Result<_>>().map(Nested::Rows)
 }
 
 fn write(path: &Path, bytes: Vec<(String, Bytes)>, about: (&str, String)) -> Result<()> {

@@ -25,7 +25,7 @@ pub struct Shelf {
 enum Place {
     Folder(PathBuf),
     Files(Vec<PathBuf>),
-    Hub(Remote),
+    Hub(Box<Remote>),
     Sample,
 }
 
@@ -48,7 +48,7 @@ impl Shelf {
             None if dir.join(data).is_dir() => Place::Folder(dir.join(data)),
             None if files::is_pattern(data) => Place::Files(files::expand(&[data.to_owned()])?),
             None => match Home::named(data) {
-                Some(home) => Place::Hub(Remote::open(&home)?),
+                Some(home) => Place::Hub(Box::new(Remote::open(&home)?)),
                 None => return Err(unknown(data)),
             },
         };

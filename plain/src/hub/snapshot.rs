@@ -109,8 +109,8 @@ impl Snapshot {
 
     /// Fetches those of these files that there are.
     pub fn fetch_those_of(&self, files: &[&str]) -> Result<()> {
-        let here = files.iter().filter(|file| self.files.iter().any(|own| own == *file));
-        here.map(|file| self.fetch(file).map(drop)).collect()
+        let mut here = files.iter().filter(|file| self.files.iter().any(|own| own == *file));
+        here.try_for_each(|file| self.fetch(file).map(drop))
     }
 
     /// Fetches a file unless the cache has it, and gives its place.

@@ -55,6 +55,13 @@ enum Leak {
 }
 
 impl Against {
+    /// Fails where there is a limit and nothing that it is held against.
+    pub fn check_limit(&self) -> Result<()> {
+        let alone = self.max_leak.is_some() && self.against.is_none();
+        ensure!(!alone, usage("--max-leak goes with --against"));
+        Ok(())
+    }
+
     /// Writes the report on `ours`; fails above `max_leak`. `rows` reads a file as rows of ours are.
     pub fn report(
         &self,

@@ -60,6 +60,7 @@ pub struct Place<'a> {
 impl Survey {
     /// Does what was asked for; nothing if nothing was.
     pub fn run(&self, place: &Place) -> Result<Option<String>> {
+        self.against.check_limit()?;
         if let [a, b] = &self.compare[..] {
             let found = Comparison::of([a, b], place.input, place.dir, place.tokenizer()?)?;
             return place.tell(&found.to_json(), &found).map(Some);
