@@ -153,6 +153,19 @@ fn vectors_are_shown_as_embed_writes_them() {
     assert_eq!(tokens[4]["embedding"][0], json!([[0.0, 0.0], [0.0, 0.0]]));
 }
 
+/// Where there are no vectors, a shape may be of any width.
+#[test]
+fn vectors_wider_than_can_be_counted_are_tensors() {
+    let dir = tempfile::tempdir().unwrap();
+    let tensors = [
+        ("embeddings", "F32", &[0, 1 << 62, 3][..]),
+        ("offsets", "U64", &[2]),
+        ("rows", "U64", &[1]),
+    ];
+    fs::write(dir.path().join("v"), blob(json!({}), &tensors)).unwrap();
+    assert_eq!(lines(&dir.path().join("v"), &look(2)).unwrap()[0]["kind"], "tensors");
+}
+
 /// Files of a terabyte of nothing: read whole, they would not end.
 #[test]
 fn large_files_are_not_read() {

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tch::{Device, Tensor};
 
@@ -244,7 +244,8 @@ fn audit(parameters: &Parameters, head: Head, parts: &[&str]) -> Result<()> {
 fn read_config(path: &Path) -> Result<Value> {
     let named = || path.display().to_string();
     let text = fs::read_to_string(path).with_context(named)?;
-    serde_json::from_str(&text).with_context(named)
+    let config: Map<String, Value> = serde_json::from_str(&text).with_context(named)?;
+    Ok(config.into())
 }
 
 /// Pickle runs what it reads; we do not read it.

@@ -22,11 +22,21 @@ pub fn read_tensors(path: &Path) -> Result<(BTreeMap<String, Tensor>, HashMap<St
     let (_, about) = SafeTensors::read_metadata(&map).with_context(named)?;
     let mut tensors = BTreeMap::new();
     for (name, view) in file.iter() {
-        let kind = kind(view.dtype()).with_context(|| format!("{}: tensor {name}", named()))?;
-        let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
+        let at = || format!("{}: tensor {name}", named());
+        let kind = kind(view.dtype()).with_context(at)?;
+        let shape = shape(view.shape()).with_context(at)?;
         tensors.insert(name.to_owned(), Tensor::from_data_size(view.data(), &shape, kind));
     }
     Ok((tensors, about.metadata().clone().unwrap_or_default()))
+}
+
+/// Fails where LibTorch could not count to the end of it: beside a 0, the other sizes of a shape may be any.
+fn shape(sizes: &[usize]) -> Result<Vec<i64>> {
+    let sizes: Option<Vec<i64>> = sizes.iter().map(|&size| size.try_into().ok()).collect();
+    let counted = |sizes: &Vec<i64>| {
+        sizes.iter().try_fold(1i64, |count, &size| count.checked_mul(size.max(1))).is_some()
+    };
+    sizes.filter(counted).context("a shape that no tensor has")
 }
 
 fn kind(dtype: Dtype) -> Result<Kind> {
@@ -169,4 +179,17 @@ fn write(path: &Path, bytes: Vec<(String, Bytes)>, about: (&str, String)) -> Res
     safetensors::serialize_to_file(bytes, Some(about), &beside)
         .with_context(|| beside.display().to_string())?;
     std::fs::rename(&beside, path).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shape;
+
+    #[test]
+    fn shapes_beside_a_0_are_counted_too() {
+        assert_eq!(shape(&[]).unwrap(), [0i64; 0]);
+        assert_eq!(shape(&[0, 1 << 40, 2]).unwrap(), [0, 1 << 40, 2]);
+        assert!(shape(&[0, 1 << 63]).is_err());
+        assert!(shape(&[0, 1 << 40, 1 << 40]).is_err());
+    }
 }

@@ -9,7 +9,7 @@ mod roberta;
 
 use std::fmt::Debug;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tch::Tensor;
@@ -93,22 +93,126 @@ pub fn architecture(config: &Value) -> Result<Box<dyn Architecture>> {
     })
 }
 
+/// The largest number a size may be: with more, LibTorch could not count the weights of a layer.
+const LARGEST: i64 = 1 << 24;
+/// More layers than any encoder has: a config of a line shall not fill the memory with small ones.
+const DEEPEST: i64 = 1 << 10;
+
+/// Keys of sizes that are not among `Sizes`, and of dropout, in whatever architecture has them.
+const COUNTS: [&str; 4] =
+    ["intermediate_size", "hidden_dim", "type_vocab_size", "max_position_embeddings"];
+const SHARES: [&str; 6] = [
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "classifier_dropout",
+    "dropout",
+    "attention_dropout",
+    "seq_classif_dropout",
+];
+
 /// Fails on numbers no model can be built from.
 fn parse<C: DeserializeOwned + Architecture>(config: &Value) -> Result<C> {
     let parsed: C = serde_json::from_value(config.clone())?;
     let sizes = parsed.sizes();
     let Sizes { hidden, layers, heads, vocab, max_length, .. } = sizes;
-    let positive = hidden > 0 && layers >= 0 && heads > 0 && vocab > 0 && max_length > 0;
-    if !positive || hidden % heads != 0 {
+    let fits = [hidden, heads, vocab, max_length].iter().all(|size| (1..=LARGEST).contains(size));
+    if !fits || !(0..=DEEPEST).contains(&layers) || hidden % heads != 0 {
         bail!("its sizes cannot be built: {sizes:?}");
     }
-    let inner = ["intermediate_size", "hidden_dim"].map(|key| config[key].as_i64());
-    if inner.iter().flatten().any(|&size| size <= 0) {
-        bail!("its intermediate size must be above 0");
+    for key in COUNTS {
+        let size = config[key].as_i64().unwrap_or(1);
+        ensure!((1..=LARGEST).contains(&size), "{key} {size} does not lie in 1 to {LARGEST}");
+    }
+    for key in SHARES {
+        let share = config[key].as_f64().unwrap_or(0.0);
+        ensure!((0.0..=1.0).contains(&share), "{key} {share} does not lie in 0 to 1");
     }
     let position = config["position_embedding_type"].as_str().unwrap_or("absolute");
     if position != "absolute" {
         bail!("position_embedding_type {position:?}: only absolute positions are known");
     }
     Ok(parsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+
+    use proptest::collection::btree_map;
+    use proptest::prelude::*;
+    use serde_json::json;
+    use tch::Device;
+
+    use super::*;
+    use crate::nn::{Everything, Ids, Parameters};
+
+    const KEYS: [&str; 12] = [
+        "vocab_size",
+        "hidden_size",
+        "dim",
+        "num_attention_heads",
+        "num_hidden_layers",
+        "intermediate_size",
+        "hidden_dim",
+        "max_position_embeddings",
+        "type_vocab_size",
+        "pad_token_id",
+        "hidden_dropout_prob",
+        "attention_dropout",
+    ];
+
+    fn small(kind: &str) -> Value {
+        json!({
+            "model_type": kind, "vocab_size": 5, "hidden_size": 4, "dim": 4, "num_attention_heads": 2, "n_heads": 2,
+            "num_hidden_layers": 1, "n_layers": 1, "intermediate_size": 3, "hidden_dim": 3, "pad_token_id": 0,
+            "max_position_embeddings": 6, "type_vocab_size": 1,
+        })
+    }
+
+    fn odd() -> impl Strategy<Value = Value> {
+        let numbers = [i64::MIN, -2, -1, 0, 1, 2, 7, LARGEST + 1, i64::MAX].map(|n| json!(n));
+        let others = [json!(0.5), json!(-0.1), json!(2.5), json!(1e300), json!(null), json!("1")];
+        prop::sample::select([&numbers[..], &others].concat())
+    }
+
+    /// Builds both heads and has them compute; nothing of this may panic.
+    fn compute(architecture: &dyn Architecture) {
+        let ids = Ids { tokens: vec![0], second: None };
+        let batch = Batch::new([&ids], Device::Cpu);
+        let store = RefCell::new(Parameters::new(Device::Cpu, BTreeMap::new(), 0));
+        let root = Scope::root(&store, &Everything);
+        MaskedLm::new(&root, architecture).logits(&batch, &Tensor::from_slice(&[0i64]), true);
+        SequenceClassifier::new(&root, architecture, 2).logits(&batch, true);
+    }
+
+    proptest! {
+        #[test]
+        fn any_config_is_an_error_or_a_model(
+            kind in prop::sample::select(vec!["bert", "roberta", "distilbert"]),
+            changes in btree_map(prop::sample::select(KEYS.to_vec()), odd(), 0..4),
+        ) {
+            let mut config = small(kind);
+            changes.into_iter().for_each(|(key, value)| config[key] = value);
+            if let Ok(architecture) = architecture(&config) {
+                compute(&*architecture);
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_model_has_is_named() {
+        let cause = |kind: &str, key: &str, value: Value| {
+            let mut config = small(kind);
+            config[key] = value;
+            architecture(&config).unwrap_err().to_string()
+        };
+        assert_eq!(cause("roberta", "pad_token_id", json!(-2)), "pad_token_id -2 is below -1");
+        let beyond = cause("roberta", "pad_token_id", json!(i64::MAX));
+        assert!(beyond.starts_with("its sizes cannot be built"), "{beyond}");
+        let none = cause("bert", "type_vocab_size", json!(0));
+        assert_eq!(none, "type_vocab_size 0 does not lie in 1 to 16777216");
+        let share = cause("distilbert", "attention_dropout", json!(1.5));
+        assert_eq!(share, "attention_dropout 1.5 does not lie in 0 to 1");
+    }
 }

@@ -9,8 +9,20 @@ use super::{Architecture, ClassNames, Encoder, MlmNames, Sizes};
 use crate::nn::{Activation, Batch, Scope};
 
 #[derive(Debug, Clone, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "bert::Config")]
 pub struct Config(bert::Config);
+
+impl TryFrom<bert::Config> for Config {
+    type Error = String;
+
+    fn try_from(config: bert::Config) -> Result<Self, String> {
+        match config.pad_token_id {
+            // The first position, pad + 1, would lie before the table.
+            Some(pad) if pad < -1 => Err(format!("pad_token_id {pad} is below -1")),
+            _ => Ok(Self(config)),
+        }
+    }
+}
 
 impl Config {
     fn pad(&self) -> i64 {
@@ -29,7 +41,8 @@ impl Architecture for Config {
 
     fn sizes(&self) -> Sizes {
         // Positions up to and with the padding id are never given to a token.
-        let max_length = self.0.max_position_embeddings - self.pad() - 1;
+        let positions = self.0.max_position_embeddings;
+        let max_length = positions.saturating_sub(self.pad()).saturating_sub(1);
         Sizes { max_length, segments: i64::MAX, ..self.0.sizes() }
     }
 

@@ -65,6 +65,8 @@ struct Vectors<'a> {
     /// `[N, H]` or `[N, L + 1, H]`, of texts or of tokens.
     shape: &'a [usize],
     texts: usize,
+    /// Bytes of one vector, of a text or of a token.
+    each: u64,
     embeddings: u64,
     rows: u64,
     /// Of tokens: where each text begins.
@@ -90,8 +92,10 @@ impl<'a> Vectors<'a> {
         let (shape, rows) = (&embeddings.shape[..], at(rows));
         // Without width there is no end to how many there may be.
         let fits = fits && [2, 3].contains(&shape.len()) && !shape[1..].contains(&0);
-        let offsets = offsets.map(at);
-        fits.then(|| Self { layout, shape, texts, embeddings: at(embeddings), rows, offsets })
+        // Where there are no vectors, their width may be any.
+        let each = shape.iter().skip(1).try_fold(4u64, |n, &size| n.checked_mul(size as u64))?;
+        let (embeddings, offsets) = (at(embeddings), offsets.map(at));
+        fits.then_some(Self { layout, shape, texts, each, embeddings, rows, offsets })
     }
 
     /// Writes text `i` as a line, as `embed` does without -o. Value by value: a text may be long.
@@ -106,8 +110,7 @@ impl<'a> Vectors<'a> {
                 (from as usize, Some((to - from) as usize))
             }
         };
-        let each = self.shape[1..].iter().product::<usize>() as u64 * 4;
-        let mut values = self.from(self.embeddings + from as u64 * each)?;
+        let mut values = self.from(self.embeddings + from as u64 * self.each)?;
         let shape: Vec<usize> = tokens.into_iter().chain(self.shape[1..].iter().copied()).collect();
         write!(out, "{{\"row\":{row},\"embedding\":")?;
         nested(&shape, &mut values, out)?;

@@ -234,6 +234,23 @@ proptest! {
         survives(&dir, name, reading);
     }
 
+    #[test]
+    fn written_rows_read_back(
+        bytes in bytes(),
+        name in prop::sample::select(vec!["a.csv", "a.tsv", "a.jsonl", "a.txt"]),
+        reading in prop::sample::select(READINGS.to_vec()),
+    ) {
+        let dir = folder(&[(name, bytes)]);
+        let reading = [reading, &["--label", "none"]].concat();
+        if let Ok(read) = rows(&dir, &[name], &reading) {
+            let mut lines = Vec::new();
+            open(&dir, &[name], &reading).unwrap().write_rows(&mut lines).unwrap();
+            fs::write(dir.path().join("rows.jsonl"), lines).unwrap();
+            let wanted: Vec<String> = read.into_iter().map(|row| row.text).collect();
+            prop_assert_eq!(texts(&dir, &["rows.jsonl"], &["--text", "text"]), wanted);
+        }
+    }
+
     /// Every text is some UTF-8; lossy text is never refused.
     #[test]
     fn lossy_text_is_always_read(bytes in bytes()) {

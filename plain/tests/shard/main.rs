@@ -193,9 +193,11 @@ proptest! {
     }
 }
 
-/// Touches whatever a program would touch of a segment that passed for valid.
+/// Touches whatever a program would touch of a segment that passed for valid, and writes it again.
 fn use_all(segment: &Segment) {
-    contents(segment);
+    let again = one(&write(segment.header(), &contents(segment)));
+    assert_eq!(again.header(), segment.header());
+    assert_eq!(contents(&again), contents(segment));
     for i in 0..segment.len() {
         let view = segment.view(i);
         assert!(view.masked().all(|at| at < view.tokens.len()));
