@@ -14,7 +14,7 @@ use super::division::Division;
 use super::failed;
 
 /// Tokens remembered by a thread, beyond which it forgets all.
-const REMEMBERED: usize = 1 << 22;
+const REMEMBERED: usize = 1 << 20;
 /// Bytes of the longest word or chunk that is remembered.
 const LONGEST: usize = 64;
 /// In what is remembered: the token begins a word.

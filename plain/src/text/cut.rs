@@ -215,9 +215,14 @@ impl Tokenizer {
     /// Windows of at most `room` of `len` tokens, as transformers' `stride` makes them: from the side that is kept.
     fn windows(&self, len: usize, room: usize, stride: u32) -> Vec<Range<usize>> {
         let step = room.saturating_sub(stride as usize);
-        let mut windows = vec![0..len.min(room)];
-        while let Some(last) = windows.last().filter(|last| last.end < len) {
-            windows.push(last.start + step..len.min(last.start + step + room));
+        let (mut windows, mut start) = (Vec::new(), 0);
+        loop {
+            let end = len.min(start + room);
+            windows.push(start..end);
+            if end == len {
+                break;
+            }
+            start += step;
         }
         let turned = |window: Range<usize>| len - window.end..len - window.start;
         match self.direction {
