@@ -194,7 +194,9 @@ test:
 
 bench: build
 	scripts/libtorch full
+	python3 -m pip --python .venv/bin/python install -q -r scripts/bench-requirements.txt
 	scripts/bench
+	scripts/bench-data
 
 clean:
 	rm -rf $(OUT) $(RESULTS)

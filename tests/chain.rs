@@ -193,7 +193,7 @@ fn a_killed_make_goes_on_to_the_same_table() {
     assert_eq!(fs::read_to_string(dir.join("results.md")).unwrap(), whole);
     let same = "cd whole && find . -name '*.safetensors' -print0 | xargs -0 -I{} cmp {} ../parts/{} && \
                 find . -name '*.safetensors' | wc -l";
-    assert_eq!(run(dir, same).trim(), "5", "weights");
+    assert_eq!(run(dir, same).trim(), "10", "weights, and the texts each model met");
     let resumed = run(dir, "grep -rh '\"event\":\"resume\"' parts --include log.jsonl | wc -l");
     assert_ne!(resumed.trim(), "0", "no trainer went on from a state");
 }

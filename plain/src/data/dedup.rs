@@ -11,11 +11,9 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::Example;
+use super::batches::next;
 use super::columns::{Row, Rows};
 use super::near::{Near, Sketch, words};
-
-/// Rows looked at together, on all threads.
-const BATCH: usize = 4096;
 
 /// Which rows count as repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -191,16 +189,9 @@ impl Dedup {
     }
 }
 
-/// The next rows, up to `BATCH` of them or an error, which is the last then.
+/// The next rows, to be looked at together on all threads, and the error that came after them.
 pub fn batch(rows: &mut Rows) -> (Vec<Row>, Option<anyhow::Error>) {
-    let mut read = Vec::new();
-    for row in rows.take(BATCH) {
-        match row {
-            Ok(row) => read.push(row),
-            Err(error) => return (read, Some(error)),
-        }
-    }
-    (read, None)
+    next(rows, |row| &row.example)
 }
 
 /// The rows that repeat none before them, as they are read.

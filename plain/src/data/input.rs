@@ -11,7 +11,7 @@ use super::columns::{Columns, Label};
 use super::dedup::{DedupArgs, Dropped};
 use super::plan::{Plan, Source};
 use super::read::{Format, Reading};
-use super::select::{Cut, FoldArgs, Holdout, Selection};
+use super::select::{Cut, FoldArgs, Holdout, Selection, held};
 use super::shelf::Shelf;
 use super::skipped::Skipped;
 use crate::flags::{part, usage};
@@ -48,9 +48,9 @@ pub struct Input {
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
 
-    /// Leave this share of train out; the same call with --split holdout gives the rows left out
-    #[arg(long, value_name = "FRACTION", group = "cut", value_parser = |text: &str| part(text, 1.0))]
-    pub holdout: Option<f64>,
+    /// Leave this share of train out, or so many rows; the same call with --split holdout gives the rows left out
+    #[arg(long, value_name = "SHARE|ROWS", group = "cut", value_parser = held)]
+    pub holdout: Option<Cut>,
 
     #[command(flatten)]
     pub folds: FoldArgs,
@@ -169,7 +169,7 @@ impl Input {
 
     /// What is to be left out of train.
     fn cut(&self) -> Result<Option<Cut>> {
-        Ok(self.holdout.map(Cut::Share).or(self.folds.chosen()?))
+        Ok(self.holdout.or(self.folds.chosen()?))
     }
 
     /// Where the split called `name` is read, and which rows of it are taken.
@@ -182,7 +182,7 @@ impl Input {
         let mut shelf = Shelf::find(&self.source, dir, catalog)?;
         let mut base = if name == "holdout" { "train" } else { name }.to_owned();
         if name == "holdout" && cut.is_none() {
-            let cure = "give the share of the call that took the train part: --holdout FRACTION";
+            let cure = "give the share of the call that took the train part: --holdout SHARE";
             bail!(usage("--split holdout goes with --holdout or --folds").hint(cure));
         }
         let foreign = base == "domain" && !(shelf.entry.is_none() && shelf.has("domain"));

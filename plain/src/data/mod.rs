@@ -24,7 +24,7 @@ mod table;
 mod texts;
 mod utf8;
 
-pub use batches::in_batches;
+pub use batches::{in_batches, read as read_batch};
 pub use catalog::{Entry, catalog, table};
 pub use dedup::{Found, Print, Seen};
 pub use input::{Dataset, Examples, Input};

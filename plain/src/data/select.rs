@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::columns::Row;
 use super::split::{Key, choose, cut, folds};
-use crate::flags::usage;
+use crate::flags::{fault, part, usage};
 use crate::random::generator;
 
 /// Folds to cross-validate by, as flags.
@@ -56,11 +56,23 @@ pub struct Holdout {
 #[derive(Debug, Clone, Copy)]
 pub enum Cut {
     Share(f64),
+    /// So many rows.
+    Rows(usize),
     /// Fold `fold` of 0 to `of` - 1.
     Fold {
         of: usize,
         fold: usize,
     },
+}
+
+/// What `--holdout` takes: a share, or a number of rows.
+pub fn held(text: &str) -> Result<Cut, String> {
+    let wanted = "a share between 0 and 1, or a number of rows";
+    match text.parse() {
+        Ok(0) => Err(wanted.into()),
+        Ok(rows) => Ok(Cut::Rows(rows)),
+        Err(_) => part(text, 1.0).map(Cut::Share).map_err(|_| wanted.into()),
+    }
 }
 
 /// Numbers for the labels and groups of rows, as splits look at them.
@@ -103,7 +115,7 @@ impl Selection {
         }
         if let Some(holdout) = &self.holdout {
             let keys: Vec<Key> = rows.iter().map(|&row| holdout.key(&keys[row], row)).collect();
-            let held = holdout.held(&keys, self.seed);
+            let held = holdout.held(&keys, self.seed)?;
             keep(&mut rows, held.into_iter().map(|held| held == holdout.held));
         }
         ensure!(!rows.is_empty() || keys.is_empty(), "no row is left of the {} read", keys.len());
@@ -130,23 +142,31 @@ impl Holdout {
     }
 
     /// True for each row that is left out of train.
-    fn held(&self, keys: &[Key], seed: u64) -> Vec<bool> {
-        match self.cut {
-            Cut::Share(share) => {
-                let parts = cut(keys, &[share], self.stratify, &mut generator("split", seed, 0));
-                parts.into_iter().map(|part| part == 1).collect()
+    fn held(&self, keys: &[Key], seed: u64) -> Result<Vec<bool>> {
+        let of_share = |share| {
+            let parts = cut(keys, &[share], self.stratify, &mut generator("split", seed, 0));
+            parts.into_iter().map(|part| part == 1).collect()
+        };
+        Ok(match self.cut {
+            Cut::Share(share) => of_share(share),
+            Cut::Rows(rows) => {
+                let all = keys.len();
+                let cause = || format!("--holdout {rows}: train has {all} rows");
+                ensure!(rows < all || all == 0, fault(cause(), "leave some of them in train"));
+                of_share(rows as f64 / all as f64)
             }
             Cut::Fold { of, fold } => {
                 let parts = folds(keys, of, self.stratify, &mut generator("folds", seed, 0));
                 parts.into_iter().map(|part| part == fold).collect()
             }
-        }
+        })
     }
 
     /// What a shard's source says of it.
     pub fn to_json(&self) -> Value {
         match self.cut {
             Cut::Share(share) => json!({"holdout": share, "stratify": self.stratify}),
+            Cut::Rows(rows) => json!({"holdout": rows, "stratify": self.stratify}),
             Cut::Fold { of, fold } => {
                 json!({"folds": of, "fold": fold + 1, "stratify": self.stratify})
             }
@@ -174,7 +194,7 @@ mod tests {
     proptest! {
         /// The two parts of a cut are all rows, and the folds' left-out parts too, each row once.
         #[test]
-        fn parts_make_up_the_whole(rows in 30..200u32, seed: u64, how: (bool, bool), repeat in 2..9usize) {
+        fn parts_make_up_the_whole(rows in 40..200u32, seed: u64, how: (bool, bool), repeat in 2..9usize) {
             let keys = keys(rows, 20);
             let repeats: Vec<bool> = (0..keys.len()).map(|row| row % repeat == 1).collect();
             let times = |selections: &[Selection]| {
@@ -188,6 +208,7 @@ mod tests {
             let once: Vec<usize> = repeats.iter().map(|repeat| usize::from(!repeat)).collect();
             let both = |cut| [true, false].map(|held| selection(cut, held, how, seed));
             prop_assert_eq!(times(&both(Cut::Share(0.3))), once.clone());
+            prop_assert_eq!(times(&both(Cut::Rows(13))), once.clone());
             prop_assert_eq!(times(&both(Cut::Fold { of: 4, fold: 2 })), once.clone());
             let folds = [0, 1, 2, 3].map(|fold| selection(Cut::Fold { of: 4, fold }, true, how, seed));
             prop_assert_eq!(times(&folds), once);

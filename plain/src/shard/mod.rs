@@ -10,6 +10,7 @@ mod outline;
 mod segment;
 mod statistics;
 mod stream;
+mod tensors;
 mod write;
 
 pub use header::{Header, Special};

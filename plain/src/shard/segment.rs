@@ -6,11 +6,12 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use memmap2::Mmap;
 use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::tensor::Metadata;
 
 use super::header::{self, Header, Meta};
 use super::ints::{Ints, u64_at, width};
 use super::masking::MaskedBy;
+use super::tensors::Tensors;
 use crate::flags::fault;
 
 /// Where the bytes of a segment live.
@@ -367,54 +368,4 @@ fn check_ids(what: &str, ids: impl Iterator<Item = u32>, vocab: u32) -> Result<(
     let largest = ids.fold(0, u32::max);
     ensure!(largest < vocab, "{what}: id {largest} in a vocabulary of {vocab}");
     Ok(())
-}
-
-/// The tensors a header declares, looked up with the dtype and length they must have.
-struct Tensors<'a> {
-    layout: &'a Metadata,
-    data: usize,
-}
-
-impl Tensors<'_> {
-    fn get(&self, name: &str, dtype: Dtype) -> Result<(Range<usize>, usize)> {
-        let info = self.layout.info(name).with_context(|| format!("tensor `{name}` is missing"))?;
-        self.checked(name, info, dtype)
-    }
-
-    fn checked(
-        &self,
-        name: &str,
-        info: &TensorInfo,
-        dtype: Dtype,
-    ) -> Result<(Range<usize>, usize)> {
-        let [len] = info.shape[..] else { bail!("tensor `{name}` has shape {:?}", info.shape) };
-        ensure!(info.dtype == dtype, "tensor `{name}` is {:?}, not {dtype:?}", info.dtype);
-        let (from, to) = info.data_offsets;
-        Ok((self.data + from..self.data + to, len))
-    }
-
-    fn sized(&self, name: &str, dtype: Dtype, len: usize) -> Result<Range<usize>> {
-        let (range, found) = self.get(name, dtype)?;
-        ensure!(found == len, "tensor `{name}` has {found} entries, not {len}");
-        Ok(range)
-    }
-
-    fn optional(&self, name: &str, dtype: Dtype, len: usize) -> Result<Option<Range<usize>>> {
-        self.layout.info(name).map(|_| self.sized(name, dtype, len)).transpose()
-    }
-
-    fn any(&self, name: &str, dtype: Dtype) -> Result<Option<Range<usize>>> {
-        let tensor = self.layout.info(name).map(|info| self.checked(name, info, dtype));
-        Ok(tensor.transpose()?.map(|(range, _)| range))
-    }
-
-    fn labels(&self, len: usize) -> Result<Option<Range<usize>>> {
-        if let Some(info) = self.layout.info("labels") {
-            ensure!(
-                info.dtype != Dtype::F32,
-                "its labels are numbers (regression or multi-label): classes are wanted"
-            );
-        }
-        self.optional("labels", Dtype::I64, len)
-    }
 }

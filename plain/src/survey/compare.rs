@@ -76,7 +76,7 @@ impl Comparison {
         dir: &Path,
         tokenizer: Option<Tokenizer>,
     ) -> Result<Self> {
-        let tokenizer = tokenizer.map(Tokenizer::whole).transpose()?;
+        let tokenizer = tokenizer.map(Tokenizer::whole);
         let side = |source: &str| {
             let input = Input { source: vec![source.to_owned()], ..input.clone() };
             Side::read(&input, dir, tokenizer.as_ref())

@@ -8,13 +8,11 @@ use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use crate::data::{self, Dataset, Example, Examples, Found, Print, Seen, Sketch};
+use crate::data::{self, Dataset, Example, Found, Print, Seen, Sketch};
 use crate::flags::{fault, share, usage};
 use crate::shard::{self, Segment, Segments};
 use crate::text::{Encoding, Length, Tokenizer};
 
-/// Rows compared at a time, on all threads.
-const BATCH: usize = 4096;
 /// Rows shown.
 const SHOWN: usize = 10;
 
@@ -71,7 +69,7 @@ impl Against {
         rows: impl FnOnce(bool) -> Result<Dataset>,
         out: &mut impl Write,
     ) -> Result<String> {
-        let mut batch = read(&mut ours.examples)?;
+        let mut batch = data::read_batch(&mut ours.examples)?;
         let pairs = batch.first().is_some_and(|example| example.pair.is_some());
         let named = || path.display().to_string();
         let other = match shard::shard_or_text(path).with_context(named)? {
@@ -85,7 +83,7 @@ impl Against {
             for (example, leak) in batch.iter().zip(leaks?) {
                 counts.add(example.row, leak, &other.rows);
             }
-            batch = read(&mut ours.examples)?;
+            batch = data::read_batch(&mut ours.examples)?;
         }
         let mut line = json!({"event": "leak", "data": ours.source, "against": path});
         counts.write(&mut line, &other, (similarity, pairs));
@@ -102,10 +100,6 @@ impl Against {
         ensure!(fine, fault(cause, cure));
         Ok(())
     }
-}
-
-fn read(examples: &mut Examples) -> Result<Vec<Example>> {
-    examples.take(BATCH).collect()
 }
 
 impl Other {
@@ -127,7 +121,7 @@ impl Other {
     fn rows(mut data: Dataset, similarity: f64) -> Result<Self> {
         let mut other = Self::new(similarity, None);
         loop {
-            let batch = read(&mut data.examples)?;
+            let batch = data::read_batch(&mut data.examples)?;
             if batch.is_empty() {
                 return Ok(other);
             }

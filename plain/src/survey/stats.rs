@@ -99,7 +99,7 @@ impl Stats {
             return Ok(stats);
         };
         let max_length = tokenizer.max_length();
-        let tokenizer = tokenizer.whole()?;
+        let tokenizer = tokenizer.whole();
         let mut tokens = Tokens::new(&tokenizer, max_length);
         each(examples, Some(&tokenizer), |example, ids| {
             stats.add(&example);

@@ -1,9 +1,11 @@
 //! Documents to ids, as transformers' fast tokenizers do it; training a tokenizer.
 
 mod beside;
+mod body;
 mod config;
 mod count;
 mod cut;
+mod division;
 mod extend;
 mod pack;
 mod rows;
@@ -16,13 +18,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
-use tokenizers::{TruncationDirection, TruncationParams, TruncationStrategy};
+use tokenizers::TruncationDirection;
 
 use crate::flags::{fault, usage};
 use crate::hub;
 use crate::shard::{Header, Sequence, Special};
+use body::{Encoder, Memory};
 use config::Config;
 pub use count::Count;
+use cut::Frame;
 pub use cut::{Cut, Length, Packing};
 pub use extend::Extension;
 pub use pack::Packer;
@@ -46,6 +50,7 @@ const CHUNK: usize = 64;
 /// A tokenizer as a model directory describes it.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    encoder: Encoder,
     digest: String,
     special: Special,
     longest: Option<u32>,
@@ -53,7 +58,8 @@ pub struct Tokenizer {
     /// The most tokens of a sequence, if set.
     length: Option<u32>,
     cut: Cut,
-    frame: cut::Frame,
+    /// The special tokens around a text, and around a pair.
+    frames: [Frame; 2],
 }
 
 /// A text, or a pair of texts, as token ids with special tokens around.
@@ -130,17 +136,19 @@ impl Tokenizer {
         let direction = config.direction(inner.get_truncation());
         config.apply(&mut inner)?;
         inner.with_padding(None).with_truncation(None).map_err(failed)?;
-        let special = config.special(&inner)?;
+        let (special, encoder) = (config.special(&inner)?, Encoder::new(&inner)?);
+        let frames = [Frame::of(&inner, false)?, Frame::of(&inner, true)?];
         let digest = format!("{:x}", Sha256::digest(&bytes));
         Ok(Self {
             inner,
+            encoder,
             digest,
             special,
             longest: config.longest(),
             direction,
             length: None,
             cut: Cut::Off,
-            frame: Default::default(),
+            frames,
         })
     }
 
@@ -151,24 +159,17 @@ impl Tokenizer {
             (least..=most).contains(&length),
             usage(format!("--max-length {length}: between {least} and {most}"))
         );
-        let (max_length, direction) = (length as usize, self.direction);
-        let strategy = TruncationStrategy::LongestFirst;
-        let params = TruncationParams { max_length, direction, strategy, stride: 0 };
-        self.inner.with_truncation(Some(params)).map_err(failed)?;
         self.length = Some(length);
         Ok(())
     }
 
     /// The same tokenizer, cutting nothing off.
-    pub fn whole(mut self) -> Result<Self> {
-        self.inner.with_truncation(None).map_err(failed)?;
-        self.cut = Cut::Off;
-        Ok(self)
+    pub fn whole(self) -> Self {
+        Self { length: None, cut: Cut::Off, ..self }
     }
 
     fn special_around(&self, is_pair: bool) -> u32 {
-        use tokenizers::PostProcessor;
-        self.inner.get_post_processor().map_or(0, |post| post.added_tokens(is_pair)) as u32
+        self.frame(is_pair).len() as u32
     }
 
     /// The most tokens a sequence may have: as set by `truncate`, else the model's own limit, at most 512.
@@ -224,39 +225,41 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
-    pub fn encode(&self, (text, pair): Texts) -> Result<Encoded> {
-        let encoding = match pair {
-            Some(pair) => self.inner.encode((text, pair), true),
-            None => self.inner.encode(text, true),
-        };
-        Ok(encoded(&encoding.map_err(failed)?, pair.is_some()))
+    /// Encodes, cut off where that is set, not otherwise cut.
+    pub fn encode(&self, texts: Texts) -> Result<Encoded> {
+        self.encoder.with(|memory| self.encode_with(texts, memory))
+    }
+
+    /// The sequences of a text, in order: one, unless it is cut into several.
+    pub fn pieces(&self, texts: Texts) -> Result<Vec<Encoded>> {
+        self.encoder.with(|memory| self.pieces_with(texts, memory))
     }
 
     /// The pieces of each text, on all threads, in order.
     pub fn pieces_batch(&self, texts: &[Texts]) -> Result<Vec<Vec<Encoded>>> {
-        texts.par_iter().with_min_len(CHUNK).map(|texts| self.pieces(*texts)).collect()
+        self.on_all_threads(texts, |texts, memory| self.pieces_with(texts, memory))
     }
 
     /// Encodes on all threads, in order.
     pub fn encode_batch(&self, texts: &[Texts]) -> Result<Vec<Encoded>> {
-        texts.par_iter().with_min_len(CHUNK).map(|texts| self.encode(*texts)).collect()
+        self.on_all_threads(texts, |texts, memory| self.encode_with(texts, memory))
+    }
+
+    fn on_all_threads<T: Send>(
+        &self,
+        texts: &[Texts],
+        work: impl Fn(Texts, &mut Memory) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
+        let some = |some: &[Texts]| -> Result<Vec<T>> {
+            self.encoder.with(|memory| some.iter().map(|texts| work(*texts, memory)).collect())
+        };
+        let all: Vec<Vec<T>> = texts.par_chunks(CHUNK).map(some).collect::<Result<_>>()?;
+        Ok(all.into_iter().flatten().collect())
     }
 }
 
 fn failed(error: tokenizers::Error) -> anyhow::Error {
     anyhow!("tokenizer: {error}")
-}
-
-fn encoded(encoding: &tokenizers::Encoding, is_pair: bool) -> Encoded {
-    let tokens = encoding.get_ids().to_vec();
-    let sequences = encoding.get_sequence_ids();
-    let places: Vec<_> = encoding.get_word_ids().iter().zip(&sequences).collect();
-    let begins = |t: usize| places[t].0.is_none() || t == 0 || places[t] != places[t - 1];
-    let words = (0..tokens.len()).map(begins).collect();
-    let last = tokens.len().saturating_sub(1);
-    let second = sequences.iter().position(|sequence| *sequence == Some(1)).unwrap_or(last);
-    let second = is_pair.then(|| u16::try_from(second).unwrap_or(u16::MAX));
-    Encoded { tokens, words, second, truncated: !encoding.get_overflowing().is_empty() }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use anyhow::{Result, ensure};
 
+use super::body::Part;
 use super::cut::{Cut, fitting};
 use super::{Count, Encoded, Tokenizer};
 use crate::flags::usage;
@@ -87,7 +88,8 @@ impl<'a> Packer<'a> {
     }
 
     fn close(&mut self) -> Sequence {
-        let framed = self.tokenizer.framed(&self.tokens, &self.words);
+        let part = Part { tokens: &self.tokens, words: &self.words };
+        let framed = self.tokenizer.frame(false).around(part, None);
         self.tokens.clear();
         self.words.clear();
         framed.into_sequence(None, self.row)

@@ -1,0 +1,267 @@
+//! A text as tokens, before anything is put around it or cut off it. The library is asked for each word once; what it
+//! said is remembered, so that a thread encodes a common word by one look.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use aho_corasick::AhoCorasick;
+use anyhow::{Result, anyhow};
+use tokenizers::{Model, Tokenizer};
+
+use super::division::Division;
+use super::failed;
+
+/// Tokens remembered by a thread, beyond which it forgets all.
+const REMEMBERED: usize = 1 << 20;
+/// Bytes of the longest word or chunk that is remembered.
+const LONGEST: usize = 64;
+/// In what is remembered: the token begins a word.
+const BEGINS: u32 = 1 << 31;
+
+/// Tokens of a text, without special ones around them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Body {
+    pub tokens: Vec<u32>,
+    /// `[tokens]`: whether the token begins a word.
+    pub words: Vec<bool>,
+}
+
+/// Some tokens of a text that follow each other.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'a> {
+    pub tokens: &'a [u32],
+    pub words: &'a [bool],
+}
+
+impl Body {
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    pub fn part(&self, range: Range<usize>) -> Part<'_> {
+        Part { tokens: &self.tokens[range.clone()], words: &self.words[range] }
+    }
+
+    fn push(&mut self, token: u32, begins: bool) {
+        self.tokens.push(token);
+        self.words.push(begins);
+    }
+}
+
+/// Encodes with a tokenizer, as it would.
+pub struct Encoder {
+    division: Option<Division>,
+    /// Finds tokens that were added to the vocabulary: what they do to their neighbours is the library's to say.
+    added: Option<AhoCorasick>,
+    memories: Mutex<Vec<Memory>>,
+}
+
+/// Tokens of words met.
+#[derive(Default)]
+pub struct Memory {
+    places: HashMap<Box<str>, Range<usize>, foldhash::fast::RandomState>,
+    tokens: Vec<u32>,
+}
+
+impl Encoder {
+    pub fn new(tokenizer: &Tokenizer) -> Result<Self> {
+        let added = tokenizer.get_added_tokens_decoder();
+        let added: Vec<&str> = added.values().map(|token| token.content.as_str()).collect();
+        let find = (!added.is_empty()).then(|| AhoCorasick::new(&added));
+        let added = find.transpose().map_err(|error| anyhow!("its added tokens: {error}"))?;
+        Ok(Self { division: Division::of(tokenizer), added, memories: Mutex::default() })
+    }
+
+    /// Runs `work` with what some thread remembers, if any does.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Memory) -> T) -> T {
+        let memories = || self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = memories().pop().unwrap_or_default();
+        let done = work(&mut memory);
+        memories().push(memory);
+        done
+    }
+
+    pub fn body(&self, tokenizer: &Tokenizer, text: &str, memory: &mut Memory) -> Result<Body> {
+        let mut body = Body::default();
+        let added = || self.added.as_ref().is_some_and(|added| added.is_match(text));
+        let Some(division) = self.division.filter(|_| !added()) else {
+            ask(tokenizer, text, &mut body)?;
+            return Ok(body);
+        };
+        for chunk in division.chunks(text) {
+            let chunk = division.trimmed(chunk);
+            if division.is_plain(chunk) {
+                let mut rest = chunk;
+                while !rest.is_empty() {
+                    let (word, after) = rest.split_at(division.word(rest.as_bytes()));
+                    let ask = |body: &mut Body| ask_model(tokenizer, division, word, body);
+                    memory.recall(word, &mut body, ask)?;
+                    rest = after;
+                }
+            } else {
+                memory.recall(chunk, &mut body, |body| ask(tokenizer, chunk, body))?;
+            }
+        }
+        Ok(body)
+    }
+}
+
+impl Memory {
+    /// Adds the tokens of `text` to `body`; `ask` adds them where they are not remembered.
+    fn recall(
+        &mut self,
+        text: &str,
+        body: &mut Body,
+        ask: impl FnOnce(&mut Body) -> Result<()>,
+    ) -> Result<()> {
+        if let Some(place) = self.places.get(text) {
+            for token in &self.tokens[place.clone()] {
+                body.push(token & !BEGINS, token & BEGINS != 0);
+            }
+            return Ok(());
+        }
+        let before = body.len();
+        ask(body)?;
+        if text.len() <= LONGEST {
+            self.remember(text, body.part(before..body.len()));
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, text: &str, part: Part) {
+        if self.tokens.len() > REMEMBERED {
+            *self = Self::default();
+        }
+        let start = self.tokens.len();
+        let marked = part.tokens.iter().zip(part.words);
+        self.tokens.extend(marked.map(|(token, begins)| token | if *begins { BEGINS } else { 0 }));
+        self.places.insert(text.into(), start..self.tokens.len());
+    }
+}
+
+/// Adds what the library makes of a text.
+fn ask(tokenizer: &Tokenizer, text: &str, body: &mut Body) -> Result<()> {
+    let encoding = tokenizer.encode(text, false).map_err(failed)?;
+    let words = encoding.get_word_ids();
+    for (t, token) in encoding.get_ids().iter().enumerate() {
+        body.push(*token, t == 0 || words[t].is_none() || words[t] != words[t - 1]);
+    }
+    Ok(())
+}
+
+/// Adds what the model makes of a word of printable ASCII.
+fn ask_model(tokenizer: &Tokenizer, division: Division, word: &str, body: &mut Body) -> Result<()> {
+    let word = match division {
+        Division::Bert { lowercase: true } => Cow::Owned(word.to_ascii_lowercase()),
+        Division::Bert { lowercase: false } => Cow::Borrowed(word),
+        // The letters that stand for bytes are those of ASCII itself, but for the space.
+        Division::ByteLevel => Cow::Owned(word.replace(' ', "Ġ")),
+    };
+    let tokens = tokenizer.get_model().tokenize(&word).map_err(failed)?;
+    tokens.iter().enumerate().for_each(|(t, token)| body.push(token.id, t == 0));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Kind, Tokenizer, train};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tiny(kind: Kind) -> Tokenizer {
+        let dir = tempfile::tempdir().unwrap();
+        let texts = ["the cat's sat on the mat, it's 42!", "cats and dogs? we'll see"].repeat(20);
+        train(kind, 320, texts.into_iter().map(|text| Ok(text.to_owned())), dir.path()).unwrap();
+        Tokenizer::open(dir.path()).unwrap()
+    }
+
+    /// What English has, and all that could lead a division astray.
+    fn texts() -> impl Strategy<Value = String> {
+        let parts = prop::sample::select(vec![
+            " ",
+            " ",
+            " ",
+            "  ",
+            "\t",
+            "\n",
+            "\r\n",
+            "\u{b}",
+            "\u{c}",
+            "\u{a0}",
+            "\u{3000}",
+            "\u{200b}",
+            "\0",
+            "\u{7f}",
+            "the",
+            "Cat",
+            "cats",
+            "don't",
+            "'s",
+            "'S",
+            "we'll",
+            "'",
+            "''ve",
+            "!!",
+            "?!'t",
+            "42",
+            "4a2",
+            "a.b",
+            "é",
+            "e\u{301}",
+            "\u{301}",
+            "İ",
+            "ß",
+            "中文",
+            "ﬁ",
+            "😀",
+            "[MASK]",
+            "<mask>",
+            "[UNK]",
+            "<s>",
+            "[",
+            "MASK",
+            "_",
+            "<",
+            ">",
+            "http://a.b/c?d=e",
+        ]);
+        prop::collection::vec(parts, 0..24).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn words_by_themselves_give_what_the_text_gives(texts in prop::collection::vec(texts(), 1..4)) {
+            for kind in [Kind::Bpe, Kind::Wordpiece] {
+                let tokenizer = tiny_once(kind);
+                prop_assert!(tokenizer.encoder.division.is_some());
+                let mut memory = Memory::default();
+                for text in texts.iter().chain(&texts) {
+                    let mut whole = Body::default();
+                    ask(&tokenizer.inner, text, &mut whole).unwrap();
+                    let divided = tokenizer.encoder.body(&tokenizer.inner, text, &mut memory).unwrap();
+                    prop_assert_eq!(divided, whole, "{:?}", text);
+                }
+            }
+        }
+    }
+
+    fn tiny_once(kind: Kind) -> &'static Tokenizer {
+        static TINY: [std::sync::OnceLock<Tokenizer>; 2] =
+            [const { std::sync::OnceLock::new() }; 2];
+        TINY[usize::from(kind == Kind::Bpe)].get_or_init(|| tiny(kind))
+    }
+
+    #[test]
+    fn what_is_forgotten_is_asked_again() {
+        let mut memory = Memory { tokens: vec![0; REMEMBERED + 1], ..Memory::default() };
+        let tokenizer = tiny_once(Kind::Bpe);
+        let body = |memory: &mut Memory| {
+            tokenizer.encoder.body(&tokenizer.inner, "the cat", memory).unwrap()
+        };
+        let first = body(&mut memory);
+        assert!(memory.tokens.len() < 10);
+        assert_eq!(body(&mut memory), first);
+    }
+}
