@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use clap::Parser;
 use serde_json::{Value, json};
 use tapt::checkpoint::{
     Checkpoint, Head, Loaded, class_config, mlm_config, read_tensors, save_adapter, save_model,
@@ -20,7 +21,7 @@ use tapt::checkpoint::{
 };
 use tapt::model::{MaskedLm, SequenceClassifier, cross_entropy};
 use tapt::nn::{Batch, Everything, Ids, Parameters};
-use tapt::peft::{Lora, LoraConfig};
+use tapt::peft::MethodArgs;
 use tapt::train::{AdamW, AdamWArgs, Schedule, ScheduleArgs};
 use tch::{Device, Tensor, no_grad};
 
@@ -93,8 +94,8 @@ impl Reference {
     fn gradients(&self, kind: &str, parameters: &Parameters) {
         let prefix = format!("grad.{kind}.");
         let theirs = |name: &str| match kind {
-            "lora" => format!("{prefix}base_model.model.{name}"),
-            _ => format!("{prefix}{name}"),
+            "mlm" | "cls" | "untied" => format!("{prefix}{name}"),
+            _ => format!("{prefix}base_model.model.{name}"),
         };
         for parameter in parameters.trained() {
             let name = theirs(&parameter.name);
@@ -271,13 +272,16 @@ fn adapters_of_peft_load() {
     for name in models(dir) {
         let dir = dir.join(&name);
         let reference = Reference::new(&dir.join("io.safetensors"));
-        let Loaded { model, parameters } = classifier(&dir.join("lora"), Some(&dir.join("cls")));
-        let logits = model.logits(&reference.batch, true);
-        reference.close("lora_logits", &logits);
-        let loss = cross_entropy(&logits, reference.get("labels")) / logits.size()[0];
-        reference.close("lora_loss", &loss);
-        loss.backward();
-        reference.gradients("lora", &parameters);
+        for adapter in ["lora", "rslora", "dora", "patterns", "pissa", "olora", "ia3"] {
+            let Loaded { model, parameters } =
+                classifier(&dir.join(adapter), Some(&dir.join("cls")));
+            let logits = model.logits(&reference.batch, true);
+            reference.close(&format!("{adapter}_logits"), &logits);
+            let loss = cross_entropy(&logits, reference.get("labels")) / logits.size()[0];
+            reference.close(&format!("{adapter}_loss"), &loss);
+            loss.backward();
+            reference.gradients(adapter, &parameters);
+        }
     }
 }
 
@@ -318,35 +322,53 @@ fn our_adapters_load_in_peft() {
     let Some(dir) = fixtures() else { return };
     for name in models(dir) {
         let reference = Reference::new(&dir.join(&name).join("io.safetensors"));
-        for (kind, words) in [("cls", "attention"), ("mlm", "query"), ("cls", "ffn")] {
+        for (kind, flags) in [
+            ("cls", "--method lora --targets attention"),
+            ("mlm", "--method lora --targets query"),
+            ("cls", "--method lora --targets ffn"),
+            ("cls", "--method rslora --rank-pattern 0.*query=2,q_lin=1 --alpha-pattern value=3"),
+            ("cls", "--method dora --targets all"),
+            ("cls", "--method lora --init gaussian"),
+            ("cls", "--method lora --init pissa"),
+            ("cls", "--method rslora --init olora --rank-pattern value=2"),
+            ("cls", "--method dora --init pissa"),
+            ("cls", "--method ia3"),
+            ("mlm", "--method ia3 --targets ffn"),
+        ] {
             let base = dir.join(&name).join(kind);
             let out = tempfile::tempdir().unwrap();
-            let targets = vec![words.to_owned()];
-            let config = LoraConfig { rank: 3, alpha: 5.0, dropout: 0.0, targets };
-            let logits = trained_adapter(&base, &config, &reference, out.path());
+            let logits = trained_adapter(&base, flags, &reference, out.path());
             let io = out.path().join("io.safetensors");
             write_io(&io, &reference, &logits, "lora");
             check(&[out.path(), &io, Path::new("--base"), &base], "lora");
 
             let again = classifier(out.path(), Some(&base));
-            close("reloaded", &again.model.logits(&reference.batch, false), &logits, 1e-6);
+            close(flags, &again.model.logits(&reference.batch, false), &logits, 1e-5);
         }
     }
 }
 
+/// The flags of a method.
+#[derive(clap::Parser)]
+struct Flags {
+    #[command(flatten)]
+    method: MethodArgs,
+}
+
 /// Moves every trained weight of a new adapter, saves it, and gives its logits.
-fn trained_adapter(base: &Path, config: &LoraConfig, reference: &Reference, out: &Path) -> Tensor {
+fn trained_adapter(base: &Path, flags: &str, reference: &Reference, out: &Path) -> Tensor {
     tch::manual_seed(7);
-    let plan = Lora::new(config.clone()).unwrap();
+    let line = format!("finetune --rank 3 --alpha 5 {flags}");
+    let plan = Flags::parse_from(line.split(' ')).method.plan(2).unwrap();
     let checkpoint = Checkpoint::open(base, None).unwrap();
     let labels = ["x", "y", "z"].map(String::from);
     let about: Value = class_config(&checkpoint.config, &*checkpoint.architecture, &labels);
-    let loaded = checkpoint.classifier(3, &plan, Head::New, Device::Cpu).unwrap();
+    let loaded = checkpoint.classifier(3, &*plan, Head::New, Device::Cpu).unwrap();
     for parameter in loaded.parameters.trained() {
         let mut tensor = parameter.tensor.shallow_clone();
         let _ = no_grad(|| tensor.g_add_(&(tensor.randn_like() * 0.1)));
     }
-    save_adapter(out, (base, base), config, &about, &loaded.parameters).unwrap();
+    save_adapter(out, (base, base), &*plan, &about, &loaded.parameters).unwrap();
     loaded.model.logits(&reference.batch, false).detach()
 }
 

@@ -107,7 +107,7 @@ fn run(args: Args) -> Result<()> {
     met.extend(eval.iter().map(|eval| (Stage::Validation, eval)));
     let texts = program::texts(Some(&from), &met)?;
     let config = class_config(&checkpoint.config, &*checkpoint.architecture, labels.names());
-    let plan = args.method.plan()?;
+    let plan = args.method.plan(sizes.layers as usize)?;
     let model = checkpoint.seeded(seed).classifier(labels.names().len(), &*plan, Head::New, device);
     let model = model.with_context(|| args.model.display().to_string())?;
     args.method.check(&model.parameters)?;
@@ -129,8 +129,8 @@ fn run(args: Args) -> Result<()> {
     let done = program::train("finetune", &mut run, &mut task, parameters, &args.run, &course)?;
     let out = &args.output;
     write_texts(out, &texts)?;
-    match args.method.is_adapter() {
-        true => save_adapter(out, (&args.model, &from), &args.method.lora, &config, parameters)?,
+    match plan.adapter_config(parameters).is_some() {
+        true => save_adapter(out, (&args.model, &from), &*plan, &config, parameters)?,
         false => save_model(out, &config, &from, parameters)?,
     }
     run.finish(&done)

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tch::Tensor;
 
@@ -14,8 +13,8 @@ use super::{copy_tokenizer, names, save, write_tensors};
 use crate::flags::fault;
 use crate::hub;
 use crate::model::architecture;
-use crate::nn::{Parameters, Peft};
-use crate::peft::{Lora, LoraConfig};
+use crate::nn::Parameters;
+use crate::peft::{Method, from_config};
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
@@ -25,26 +24,11 @@ const PREFIX: &str = "base_model.model.";
 #[derive(Debug)]
 pub struct Adapter {
     pub base: PathBuf,
-    pub plan: Box<dyn Peft>,
+    pub plan: Box<dyn Method>,
     /// Under the names the model builds them by.
     pub tensors: BTreeMap<String, Tensor>,
     /// The config of the model it was trained as, for the names of the classes.
     pub config: Option<Value>,
-}
-
-/// The keys of `adapter_config.json` that change what is computed.
-#[derive(Debug, Deserialize)]
-struct Config {
-    peft_type: String,
-    base_model_name_or_path: Option<PathBuf>,
-    revision: Option<String>,
-    r: i64,
-    lora_alpha: f64,
-    #[serde(default)]
-    lora_dropout: f64,
-    target_modules: Vec<String>,
-    #[serde(flatten)]
-    rest: BTreeMap<String, Value>,
 }
 
 impl Adapter {
@@ -56,25 +40,19 @@ impl Adapter {
         }
         let named = || path.display().to_string();
         let text = fs::read_to_string(&path).with_context(named)?;
-        let config: Config = serde_json::from_str(&text).with_context(named)?;
-        config.check().with_context(named)?;
-        let base = base.map(Path::to_owned).or(config.base());
+        let config: Value = serde_json::from_str(&text).with_context(named)?;
+        let plan = from_config(&config).with_context(named)?;
+        let base = base.map(Path::to_owned).or_else(|| base_of(&config));
         let base = base.ok_or_else(|| {
             fault(format!("{}: no base_model_name_or_path", named()), "give --base")
         })?;
         let base = hub::model(&base).with_context(|| format!("{}: its base model", named()))?;
-        let lora = LoraConfig {
-            rank: config.r,
-            alpha: config.lora_alpha,
-            dropout: config.lora_dropout,
-            targets: config.target_modules,
-        };
         let base_config = fs::read_to_string(base.join("config.json"))
             .with_context(|| format!("{}: its base model {}", named(), base.display()))?;
         let prefix = architecture(&serde_json::from_str(&base_config)?)?.prefix();
         let own = fs::read_to_string(dir.join("config.json")).ok();
         Ok(Some(Self {
-            plan: Box::new(Lora::new(lora)?),
+            plan,
             tensors: read_adapter(&dir.join(WEIGHTS), prefix)?,
             config: own.map(|text| serde_json::from_str(&text)).transpose().with_context(named)?,
             base,
@@ -82,30 +60,11 @@ impl Adapter {
     }
 }
 
-impl Config {
-    /// The base model, as its path or its name on the hub.
-    fn base(&self) -> Option<PathBuf> {
-        let base = self.base_model_name_or_path.as_ref()?;
-        let at = |revision: &String| PathBuf::from(format!("{}@{revision}", base.display()));
-        let revision = self.revision.as_ref().filter(|_| !base.exists());
-        Some(revision.map_or_else(|| base.clone(), at))
-    }
-
-    fn check(&self) -> Result<()> {
-        let kind = &self.peft_type;
-        ensure!(kind == "LORA", "peft_type {kind:?} is not read yet; LORA is");
-        for key in ["use_dora", "use_rslora", "fan_in_fan_out", "lora_bias"] {
-            let on = self.rest.get(key).and_then(Value::as_bool).unwrap_or(false);
-            ensure!(!on, "`{key}` is not read yet");
-        }
-        for key in ["rank_pattern", "alpha_pattern"] {
-            let used = self.rest.get(key).and_then(Value::as_object).is_some_and(|m| !m.is_empty());
-            ensure!(!used, "`{key}` is not read yet");
-        }
-        let bias = self.rest.get("bias").and_then(Value::as_str).unwrap_or("none");
-        ensure!(bias == "none", "`bias` {bias:?} is not read yet");
-        Ok(())
-    }
+/// The base model, as its path or its name on the hub.
+fn base_of(config: &Value) -> Option<PathBuf> {
+    let base = PathBuf::from(config["base_model_name_or_path"].as_str()?);
+    let revision = config["revision"].as_str().filter(|_| !base.exists());
+    Some(revision.map_or_else(|| base.clone(), |at| format!("{}@{at}", base.display()).into()))
 }
 
 fn read_adapter(path: &Path, prefix: &str) -> Result<BTreeMap<String, Tensor>> {
@@ -120,25 +79,11 @@ fn read_adapter(path: &Path, prefix: &str) -> Result<BTreeMap<String, Tensor>> {
     Ok(names::canonical(plain, prefix))
 }
 
-/// The targets by the ends of their names, as peft has them; in full where an end would also say another layer.
-fn targets(lora: &LoraConfig, parameters: &Parameters) -> Vec<String> {
-    let weight = |name: &str| name.strip_suffix(".lora_A.weight").map(str::to_owned);
-    let adapted: Vec<String> = parameters.iter().filter_map(|p| weight(&p.name)).collect();
-    let is_end = |path: &str, end: &String| {
-        path.strip_suffix(end.as_str()).is_some_and(|front| front.ends_with('.'))
-    };
-    let ends = lora.modules();
-    let layers = parameters.iter().filter_map(|p| p.name.strip_suffix(".weight"));
-    let said =
-        layers.filter(|path| !path.contains(".lora_") && ends.iter().any(|end| is_end(path, end)));
-    if said.count() == adapted.len() { ends } else { adapted }
-}
-
 /// Writes what trained as an adapter to `base`, the head with it; the weights last.
 pub fn save_adapter(
     dir: &Path,
     (name, base): (&Path, &Path),
-    lora: &LoraConfig,
+    method: &dyn Method,
     config: &Value,
     parameters: &Parameters,
 ) -> Result<()> {
@@ -149,30 +94,22 @@ pub fn save_adapter(
         saved.push("pooler");
     }
     let (name, revision) = hub::revision(name);
-    let about = json!({
-        "alpha_pattern": {},
+    let mut about = method.adapter_config(parameters).unwrap_or_default();
+    let common = json!({
         "auto_mapping": null,
         "base_model_name_or_path": name,
-        "bias": "none",
-        "fan_in_fan_out": false,
         "inference_mode": true,
-        "init_lora_weights": true,
-        "layers_pattern": null,
-        "layers_to_transform": null,
-        "lora_alpha": lora.alpha,
-        "lora_dropout": lora.dropout,
         "modules_to_save": saved,
-        "peft_type": "LORA",
-        "r": lora.rank,
-        "rank_pattern": {},
         "revision": revision,
-        "target_modules": targets(lora, parameters),
         "task_type": "SEQ_CLS",
     });
+    about.extend(common.as_object().cloned().unwrap_or_default());
+    about.sort_keys();
     save::remove(dir, &["model.safetensors"])?;
-    save::write_json(&dir.join(CONFIG), &about)?;
+    save::write_json(&dir.join(CONFIG), &about.into())?;
     save::write_json(&dir.join("config.json"), config)?;
     copy_tokenizer(base, dir)?;
-    let tensors = parameters.trained().map(|p| (format!("{PREFIX}{}", p.name), &p.tensor));
+    let tensors = method.tensors(parameters);
+    let tensors = tensors.iter().map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor));
     write_tensors(&dir.join(WEIGHTS), tensors, ("format", "pt".into()))
 }

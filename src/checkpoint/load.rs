@@ -213,7 +213,7 @@ impl Checkpoint {
         device: Device,
         build: impl Fn(&Scope, &dyn Architecture) -> M,
     ) -> Result<Loaded<M>> {
-        let plan = self.adapter.as_ref().map_or(plan, |adapter| &*adapter.plan);
+        let plan = self.adapter.as_ref().map_or(plan, |adapter| &*adapter.plan as &dyn Peft);
         let store = RefCell::new(Parameters::new(device, self.tensors, self.seed));
         let model = build(&Scope::root(&store, plan), &*self.architecture);
         let parameters = store.into_inner();

@@ -1,17 +1,43 @@
 //! Linear, LayerNorm, Embedding, Dropout, activations: as in torch, built at a `Scope`.
 
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Tensor, no_grad};
 
 use super::scope::{Delta, Init, Scope};
 
-/// `y = x Wᵀ + b`, and what the plan adds.
+/// `y = x Wᵀ + b`.
 #[derive(Debug)]
-pub struct Linear {
+pub struct Affine {
     /// `[out, in]`
     pub weight: Tensor,
     /// `[out]`
     pub bias: Tensor,
+}
+
+impl Affine {
+    /// Features that go in, features that come out.
+    pub fn fans(&self) -> (i64, i64) {
+        let size = self.weight.size();
+        (size[1], size[0])
+    }
+
+    pub fn forward(&self, xs: &Tensor) -> Tensor {
+        xs.linear(&self.weight, Some(&self.bias))
+    }
+
+    /// Overwrites the weights where they lie.
+    pub fn set(&mut self, to: &Self) {
+        no_grad(|| {
+            self.weight.copy_(&to.weight);
+            self.bias.copy_(&to.bias);
+        });
+    }
+}
+
+/// A linear layer, or what the plan makes of it.
+#[derive(Debug)]
+pub struct Linear {
+    own: Affine,
     delta: Option<Box<dyn Delta>>,
 }
 
@@ -20,15 +46,15 @@ impl Linear {
     pub fn new(scope: &Scope, fan_in: i64, fan_out: i64, std: f64) -> Self {
         let weight = scope.parameter("weight", &[fan_out, fan_in], Init::Normal(std));
         let bias = scope.parameter("bias", &[fan_out], Init::Zeros);
-        Self { weight, bias, delta: scope.delta(fan_in, fan_out) }
+        let mut own = Affine { weight, bias };
+        Self { delta: scope.delta(&mut own), own }
     }
 
     /// `[tokens, in]` to `[tokens, out]`.
     pub fn forward(&self, xs: &Tensor, train: bool) -> Tensor {
-        let ys = xs.linear(&self.weight, Some(&self.bias));
         match &self.delta {
-            Some(delta) => delta.apply(xs, ys, train),
-            None => ys,
+            Some(delta) => delta.forward(xs, &self.own, train),
+            None => self.own.forward(xs),
         }
     }
 }

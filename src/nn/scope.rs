@@ -10,23 +10,27 @@ use std::fmt::Debug;
 use rand::RngCore;
 use tch::{Device, Kind, Tensor};
 
+use super::layers::Affine;
 use crate::random;
 
-/// A way to fine-tune: which pretrained parameters train, and what is added to the linear layers.
+/// A way to fine-tune: which pretrained parameters train, and what is added to the layers that ask.
 pub trait Peft: Debug {
     /// Whether the parameter of this full name trains.
     fn trains(&self, name: &str) -> bool;
 
-    /// What the linear layer at `at` gets beside its weight.
-    fn delta(&self, _at: &Scope, _fan_in: i64, _fan_out: i64) -> Option<Box<dyn Delta>> {
+    /// What takes the place of the linear layer `own` at `at`.
+    fn delta(&self, _at: &Scope, _own: &Affine) -> Option<Box<dyn Delta>> {
         None
     }
 }
 
-/// What a method adds to one linear layer.
+/// What a method makes of one linear layer.
 pub trait Delta: Debug {
-    /// The layer's output, from its input `xs` `[tokens, in]` and its own product `ys` `[tokens, out]`.
-    fn apply(&self, xs: &Tensor, ys: Tensor, train: bool) -> Tensor;
+    /// `[tokens, in]` to `[tokens, out]`, with the layer's own weights and what was added.
+    fn forward(&self, xs: &Tensor, own: &Affine, train: bool) -> Tensor;
+
+    /// The weights of one plain layer that gives the same where nothing is dropped.
+    fn merged(&self, own: &Affine) -> Affine;
 }
 
 /// The plan where everything trains and nothing is added: full fine-tuning, and every new head.
@@ -197,11 +201,17 @@ pub struct Scope<'a> {
     store: &'a RefCell<Parameters>,
     peft: &'a dyn Peft,
     added: bool,
+    merging: bool,
 }
 
 impl<'a> Scope<'a> {
     pub fn root(store: &'a RefCell<Parameters>, peft: &'a dyn Peft) -> Self {
-        Self { path: String::new(), store, peft, added: false }
+        Self { path: String::new(), store, peft, added: false, merging: false }
+    }
+
+    /// The same place, where linear layers take in what the plan adds to them.
+    pub fn merging(&self) -> Self {
+        Self { path: self.path.clone(), merging: true, ..*self }
     }
 
     /// The place `name` below this one; an empty name is this one.
@@ -217,6 +227,11 @@ impl<'a> Scope<'a> {
     /// The same place, for what a method adds: it trains, and is no part of the plain model.
     pub fn added(&self) -> Self {
         Self { added: true, ..self.trained() }
+    }
+
+    /// The device parameters lie on.
+    pub fn device(&self) -> Device {
+        self.store.borrow().device
     }
 
     pub fn path(&self) -> &str {
@@ -252,9 +267,14 @@ impl<'a> Scope<'a> {
         self.store.borrow_mut().create(&name, shape, init, plan)
     }
 
-    /// What the plan adds to the linear layer at this place.
-    pub fn delta(&self, fan_in: i64, fan_out: i64) -> Option<Box<dyn Delta>> {
-        self.peft.delta(self, fan_in, fan_out)
+    /// What the plan makes of the linear layer at this place. Where additions are merged, `own` takes them in.
+    pub fn delta(&self, own: &mut Affine) -> Option<Box<dyn Delta>> {
+        let delta = self.peft.delta(self, own)?;
+        if !self.merging {
+            return Some(delta);
+        }
+        own.set(&delta.merged(own));
+        None
     }
 
     fn full(&self, name: &str) -> String {

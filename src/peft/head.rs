@@ -1,5 +1,6 @@
 //! A frozen encoder under a trained head: the linear probe of feature extraction.
 
+use super::Method;
 use crate::nn::Peft;
 
 /// No pretrained parameter trains; what starts at random does (`Scope::trained`).
@@ -11,3 +12,5 @@ impl Peft for HeadOnly {
         false
     }
 }
+
+impl Method for HeadOnly {}

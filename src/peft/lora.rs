@@ -1,76 +1,99 @@
-//! LoRA (Hu et al. 2021, section 4.1): `y = W x + (alpha / r) B A x`, with W frozen. Names, scale and
-//! initialisation as in peft.
+//! LoRA (Hu et al. 2021, section 4.1): `y = W x + s B A x` with W frozen, s = alpha / rank. rsLoRA (Kalajdzievski 2023)
+//! has s = alpha / sqrt(rank). Names, scales and initialisations as in peft.
 
-use anyhow::{Result, ensure};
-use clap::Args;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use serde_json::{Map, Value, json};
+use tch::{Kind, Tensor, no_grad};
 
-use crate::nn::{Delta, Dropout, Init, Peft, Scope};
+use super::dora::Decomposed;
+use super::targets::{Patterns, Targets};
+use super::{Method, off, pairs};
+use crate::nn::{Affine, Delta, Dropout, Init, Parameters, Peft, Scope};
 
-/// Words for targets, and what the architectures call them.
-const WORDS: [(&str, &[&str]); 6] = [
-    ("query", &["query", "q_lin"]),
-    ("key", &["key", "k_lin"]),
-    ("value", &["value", "v_lin"]),
-    (
-        "attention",
-        &["query", "key", "value", "attention.output.dense", "q_lin", "k_lin", "v_lin", "out_lin"],
-    ),
-    ("ffn", &["intermediate.dense", "output.dense", "lin1", "lin2"]),
-    (
-        "all",
-        &[
-            "query",
-            "key",
-            "value",
-            "intermediate.dense",
-            "output.dense",
-            "q_lin",
-            "k_lin",
-            "v_lin",
-            "out_lin",
-            "lin1",
-            "lin2",
-        ],
-    ),
-];
-
-/// Settings of LoRA.
+/// Settings of LoRA, rsLoRA and DoRA.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 pub struct LoraConfig {
-    /// LoRA: rank of the update
+    /// LoRA, DoRA: rank of the update
     #[arg(long, default_value_t = 8, value_parser = rank)]
     pub rank: i64,
 
-    /// LoRA: the update is scaled by alpha / rank
+    /// LoRA, DoRA: the update is scaled by alpha / rank, rsLoRA's by alpha / sqrt(rank)
     #[arg(long, default_value_t = 16.0)]
     pub alpha: f64,
 
-    /// LoRA: dropout on what goes into the update
+    /// LoRA, DoRA: dropout on what goes into the update
     #[arg(long, default_value_t = 0.0, value_parser = crate::flags::share)]
     pub dropout: f64,
 
-    /// LoRA: linear layers it updates, by the end of their name or as query, key, value, attention, ffn, all
-    #[arg(long, value_delimiter = ',', default_value = "query,value")]
+    /// LoRA, DoRA, IA3: linear layers, by the end of their name or as query, key, value, attention, ffn, all
+    /// [default: query,value; IA3: key, value and the second of ffn]
+    #[arg(long, value_delimiter = ',', value_name = "LAYERS")]
     pub targets: Vec<String>,
+
+    /// LoRA, DoRA: another rank where the end of a layer's name matches a regular expression
+    #[arg(long, value_delimiter = ',', value_name = "REGEX=RANK")]
+    pub rank_pattern: Vec<String>,
+
+    /// LoRA, DoRA: another alpha where the end of a layer's name matches a regular expression
+    #[arg(long, value_delimiter = ',', value_name = "REGEX=ALPHA")]
+    pub alpha_pattern: Vec<String>,
+
+    /// LoRA, DoRA: how the update begins
+    #[arg(long, value_enum, default_value_t = Start::Default)]
+    pub init: Start,
 }
 
 fn rank(text: &str) -> Result<i64, String> {
     crate::flags::count(text).map(|rank| rank as i64)
 }
 
-impl LoraConfig {
-    /// The targets with words spelt out as names of layers.
-    pub fn modules(&self) -> Vec<String> {
-        let spell = |target: &String| match WORDS.iter().find(|(word, _)| word == target) {
-            Some((_, names)) => names.iter().map(ToString::to_string).collect(),
-            None => vec![target.clone()],
-        };
-        let mut modules: Vec<String> = self.targets.iter().flat_map(spell).collect();
-        modules.sort();
-        modules.dedup();
-        modules
+/// How A and B begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// A uniform as torch's linear layers, B zero
+    Default,
+    /// A normal with deviation 1 / rank, B zero
+    Gaussian,
+    /// The first singular vectors of the weight; what is left of it is frozen (Meng et al. 2024)
+    Pissa,
+    /// The first columns of the weight's QR decomposition; what is left of it is frozen (Büyükakyüz 2024)
+    Olora,
+}
+
+impl Start {
+    fn from_config(value: &Value) -> Result<Self> {
+        Ok(match value {
+            Value::Null | Value::Bool(_) => Self::Default,
+            value => match value.as_str().unwrap_or_default() {
+                "gaussian" => Self::Gaussian,
+                "pissa" => Self::Pissa,
+                "olora" => Self::Olora,
+                _ => Err(super::unread("init_lora_weights", value))?,
+            },
+        })
+    }
+
+    /// A `[rank, in]` and B `[out, rank]`, where they are taken from the weight `[out, in]`.
+    fn factors(self, weight: &Tensor, rank: i64, scale: f64) -> Option<(Tensor, Tensor)> {
+        let first = |t: &Tensor, dim| t.narrow(dim, 0, rank).contiguous();
+        match self {
+            Self::Default | Self::Gaussian => None,
+            Self::Pissa => {
+                let (left, values, right) = weight.svd(true, true);
+                let roots = (first(&values, 0) / scale).sqrt();
+                Some(((first(&right, 1) * &roots).tr().contiguous(), first(&left, 1) * &roots))
+            }
+            Self::Olora => {
+                let (q, r) = Tensor::linalg_qr(weight, "reduced");
+                Some((first(&r, 0), first(&q, 1)))
+            }
+        }
     }
 }
 
@@ -78,32 +101,106 @@ impl LoraConfig {
 #[derive(Debug)]
 pub struct Lora {
     config: LoraConfig,
-    modules: Vec<String>,
-    spares: bool,
+    targets: Targets,
+    ranks: Patterns,
+    alphas: Patterns,
+    /// rsLoRA.
+    by_root: bool,
+    /// DoRA.
+    decomposed: bool,
+    /// A and B as they began, of layers that were left without them.
+    initial: RefCell<BTreeMap<String, (Tensor, Tensor)>>,
 }
 
 impl Lora {
-    pub fn new(config: LoraConfig) -> Result<Self> {
-        ensure!(config.rank > 0, "--rank {}: at least 1 is wanted", config.rank);
-        let (modules, spares) = (config.modules(), Self::spares_attention(&config));
-        Ok(Self { config, modules, spares })
-    }
-
-    /// `ffn` names `output.dense`, which is also the end of attention's; that one is meant only where it is named.
-    fn spares_attention(config: &LoraConfig) -> bool {
-        let named = |word: &str| config.targets.iter().any(|target| target == word);
-        named("ffn") && !["attention", "all", "output.dense"].into_iter().any(named)
-    }
-
-    /// As peft matches `target_modules`: the whole name, or its end after a dot.
-    fn is_target(&self, path: &str) -> bool {
-        if self.spares && path.ends_with(".attention.output.dense") {
-            return false;
-        }
-        self.modules.iter().any(|module| {
-            path.strip_suffix(module.as_str())
-                .is_some_and(|front| front.is_empty() || front.ends_with('.'))
+    pub fn new(config: &LoraConfig) -> Result<Self> {
+        let query_value = || vec!["query".to_owned(), "value".to_owned()];
+        let words = if config.targets.is_empty() { query_value() } else { config.targets.clone() };
+        Ok(Self {
+            targets: Targets::new(&words),
+            ranks: pairs("--rank-pattern", &config.rank_pattern)?,
+            alphas: pairs("--alpha-pattern", &config.alpha_pattern)?,
+            by_root: false,
+            decomposed: false,
+            initial: RefCell::default(),
+            config: config.clone(),
         })
+    }
+
+    /// The same, scaled by the root of the rank.
+    pub fn by_root(self) -> Self {
+        Self { by_root: true, ..self }
+    }
+
+    /// The same, with magnitude and direction apart.
+    pub fn decomposed(self) -> Self {
+        Self { decomposed: true, ..self }
+    }
+
+    /// From the keys of an `adapter_config.json`.
+    pub fn from_config(value: &Value) -> Result<Self> {
+        off(value, &["fan_in_fan_out", "lora_bias", "use_qalora", "use_bdlora"])?;
+        off(value, &["layer_replication", "target_parameters", "alora_invocation_tokens"])?;
+        let bias = value["bias"].as_str().unwrap_or("none");
+        ensure!(bias == "none", super::unread("bias", &value["bias"]));
+        let number = |key| value[key].as_f64().with_context(|| format!("`{key}` must be a number"));
+        let is = |key| value[key].as_bool().unwrap_or(false);
+        let config = LoraConfig {
+            rank: value["r"].as_i64().filter(|&rank| rank > 0).context("`r` must be above 0")?,
+            alpha: number("lora_alpha")?,
+            dropout: value["lora_dropout"].as_f64().unwrap_or(0.0),
+            targets: Vec::new(),
+            rank_pattern: Vec::new(),
+            alpha_pattern: Vec::new(),
+            init: Start::from_config(&value["init_lora_weights"])?,
+        };
+        Ok(Self {
+            targets: Targets::from_config(value)?,
+            ranks: Patterns::from_config(value, "rank_pattern")?,
+            alphas: Patterns::from_config(value, "alpha_pattern")?,
+            by_root: is("use_rslora"),
+            decomposed: is("use_dora"),
+            ..Self::new(&config)?
+        })
+    }
+
+    /// Rank and scale of the layer of this name.
+    fn sizes(&self, path: &str) -> (i64, f64) {
+        let rank = self.ranks.get(path).unwrap_or(self.config.rank as f64);
+        let alpha = self.alphas.get(path).unwrap_or(self.config.alpha);
+        (rank as i64, alpha / if self.by_root { rank.sqrt() } else { rank })
+    }
+
+    fn update(&self, at: &Scope, own: &Affine) -> Update {
+        let ((fan_in, fan_out), (rank, scale)) = (own.fans(), self.sizes(at.path()));
+        let begin = match self.config.init {
+            Start::Gaussian => Init::Normal(1.0 / rank as f64),
+            // Kaiming-uniform with a = sqrt(5), which is torch's for linear layers.
+            _ => Init::Uniform(1.0 / (fan_in as f64).sqrt()),
+        };
+        let is_new = !at.is_given("lora_A.weight");
+        let down = at.parameter("lora_A.weight", &[rank, fan_in], begin);
+        let up = at.parameter("lora_B.weight", &[fan_out, rank], Init::Zeros);
+        let mut update = Update { down, up, scale, dropout: Dropout(self.config.dropout) };
+        let rank_fits = rank <= fan_in.min(fan_out);
+        let factors = || no_grad(|| self.config.init.factors(&own.weight, rank, scale));
+        if let Some((a, b)) = rank_fits.then(factors).flatten() {
+            update.begin(own, (&a, &b), is_new);
+            self.initial.borrow_mut().insert(at.path().to_owned(), (a, b));
+        }
+        update
+    }
+
+    /// A or B as it is saved for an untouched base: beside the layer's own what was taken out of the weight, as peft
+    /// converts them.
+    fn whole(&self, name: &str, own: &Tensor) -> Tensor {
+        let initial = self.initial.borrow();
+        let of = |part: &str| initial.get(name.strip_suffix(part)?.trim_end_matches('.'));
+        match (of("lora_A.weight"), of("lora_B.weight")) {
+            (Some((a, _)), _) => Tensor::cat(&[own, a], 0),
+            (_, Some((_, b))) => Tensor::cat(&[own, &-b], 1),
+            _ => own.shallow_clone(),
+        }
     }
 }
 
@@ -112,35 +209,109 @@ impl Peft for Lora {
         false
     }
 
-    fn delta(&self, at: &Scope, fan_in: i64, fan_out: i64) -> Option<Box<dyn Delta>> {
-        self.is_target(at.path()).then(|| {
-            let (rank, at) = (self.config.rank, at.added());
-            // Kaiming-uniform with a = sqrt(5), which is torch's for linear layers.
-            let bound = 1.0 / (fan_in as f64).sqrt();
-            let down = at.parameter("lora_A.weight", &[rank, fan_in], Init::Uniform(bound));
-            let up = at.parameter("lora_B.weight", &[fan_out, rank], Init::Zeros);
-            let scale = self.config.alpha / rank as f64;
-            let dropout = Dropout(self.config.dropout);
-            Box::new(Update { down, up, scale, dropout }) as Box<dyn Delta>
-        })
+    fn delta(&self, at: &Scope, own: &Affine) -> Option<Box<dyn Delta>> {
+        if !self.targets.has(at.path()) {
+            return None;
+        }
+        let at = at.added();
+        if !self.decomposed {
+            return Some(Box::new(self.update(&at, own)));
+        }
+        // Before PiSSA or OLoRA takes its part of it.
+        let norms = no_grad(|| norms(&own.weight));
+        let update = self.update(&at, own);
+        Some(Box::new(Decomposed::new(&at, own, update, &norms)))
+    }
+}
+
+/// Length of each row of a weight.
+pub fn norms(weight: &Tensor) -> Tensor {
+    weight.square().sum_dim_intlist(1, false, Kind::Float).sqrt()
+}
+
+impl Method for Lora {
+    fn adapter_config(&self, parameters: &Parameters) -> Option<Map<String, Value>> {
+        // What was taken out of the weight doubles the rank.
+        let ranks: f64 = if self.initial.borrow().is_empty() { 1.0 } else { 2.0 };
+        let alphas = if self.by_root { ranks.sqrt() } else { ranks };
+        let of = |end: &str| -> Vec<&str> {
+            parameters.iter().filter_map(|p| p.name.strip_suffix(end)).collect()
+        };
+        let meant = of(".lora_A.weight");
+        let all: Vec<&str> = of(".weight").into_iter().filter(|p| !p.contains(".lora_")).collect();
+        let mut keys = Map::new();
+        let mut set = |key: &str, value: Value| keys.insert(key.to_owned(), value);
+        set("peft_type", json!("LORA"));
+        set("r", json!(self.config.rank * ranks as i64));
+        set("lora_alpha", json!(self.config.alpha * alphas));
+        set("lora_dropout", json!(self.config.dropout));
+        set("rank_pattern", self.ranks.to_config(ranks));
+        set("alpha_pattern", self.alphas.to_config(alphas));
+        set("target_modules", self.targets.to_config(&meant, &all));
+        set("bias", json!("none"));
+        set("fan_in_fan_out", json!(false));
+        set("init_lora_weights", json!(true));
+        set("layers_pattern", Value::Null);
+        set("layers_to_transform", Value::Null);
+        for (key, on) in [("use_dora", self.decomposed), ("use_rslora", self.by_root)] {
+            if on {
+                set(key, json!(true));
+            }
+        }
+        Some(keys)
+    }
+
+    fn tensors(&self, parameters: &Parameters) -> Vec<(String, Tensor)> {
+        let whole = |(name, tensor): (String, Tensor)| {
+            let tensor = no_grad(|| self.whole(&name, &tensor));
+            (name, tensor)
+        };
+        super::trained(parameters).map(whole).collect()
     }
 }
 
 /// The update of one layer.
 #[derive(Debug)]
-struct Update {
-    /// `[rank, in]`
-    down: Tensor,
-    /// `[out, rank]`
-    up: Tensor,
-    scale: f64,
-    dropout: Dropout,
+pub struct Update {
+    /// A `[rank, in]`
+    pub down: Tensor,
+    /// B `[out, rank]`
+    pub up: Tensor,
+    pub scale: f64,
+    pub dropout: Dropout,
+}
+
+impl Update {
+    /// `s B A x`, without dropout.
+    pub fn product(&self, xs: &Tensor) -> Tensor {
+        let none: Option<Tensor> = None;
+        xs.linear(&self.down, none.as_ref()).linear(&self.up, none.as_ref()) * self.scale
+    }
+
+    /// `s B A`, `[out, in]`.
+    pub fn weight(&self) -> Tensor {
+        self.up.mm(&self.down) * self.scale
+    }
+
+    /// Starts from a part of the weight and takes it out there.
+    fn begin(&mut self, own: &Affine, (a, b): (&Tensor, &Tensor), is_new: bool) {
+        no_grad(|| {
+            if is_new {
+                self.down.copy_(a);
+                self.up.copy_(b);
+            }
+            let left = &own.weight - b.mm(a) * self.scale;
+            own.weight.shallow_clone().copy_(&left);
+        });
+    }
 }
 
 impl Delta for Update {
-    fn apply(&self, xs: &Tensor, ys: Tensor, train: bool) -> Tensor {
-        let none: Option<Tensor> = None;
-        let xs = self.dropout.forward(xs.shallow_clone(), train);
-        ys + xs.linear(&self.down, none.as_ref()).linear(&self.up, none.as_ref()) * self.scale
+    fn forward(&self, xs: &Tensor, own: &Affine, train: bool) -> Tensor {
+        own.forward(xs) + self.product(&self.dropout.forward(xs.shallow_clone(), train))
+    }
+
+    fn merged(&self, own: &Affine) -> Affine {
+        no_grad(|| Affine { weight: &own.weight + self.weight(), bias: own.bias.shallow_clone() })
     }
 }

@@ -1,68 +1,156 @@
 //! Methods of fine-tuning: one file each, answers to what a layer asks its `Scope` while it is built.
 
+mod bitfit;
+mod dora;
 mod full;
 mod head;
+mod ia3;
 mod lora;
+mod targets;
+mod top;
 
-use anyhow::{Result, ensure};
+use anyhow::{Error, Result, anyhow, ensure};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tch::Tensor;
 
+pub use bitfit::BitFit;
 pub use full::Full;
 pub use head::HeadOnly;
+pub use ia3::Ia3;
 pub use lora::{Lora, LoraConfig};
+pub use top::TopLayers;
 
-use crate::flags::usage;
+use crate::flags::{fault, usage};
 use crate::nn::{Parameters, Peft};
+use targets::Patterns;
+
+/// A plan, and how what it trains is saved.
+pub trait Method: Peft {
+    /// Where its weights lie beside an untouched base: its keys of peft's `adapter_config.json`.
+    fn adapter_config(&self, _parameters: &Parameters) -> Option<Map<String, Value>> {
+        None
+    }
+
+    /// What such an adapter holds, with the head, under peft's names without their prefix.
+    fn tensors(&self, parameters: &Parameters) -> Vec<(String, Tensor)> {
+        trained(parameters).collect()
+    }
+}
+
+/// Everything that trains, by name.
+fn trained(parameters: &Parameters) -> impl Iterator<Item = (String, Tensor)> {
+    parameters.trained().map(|p| (p.name.clone(), p.tensor.shallow_clone()))
+}
 
 /// The methods there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Method {
+pub enum Choice {
     /// Every weight trains
     Full,
     /// The encoder stays as it is; only the new head trains
     Head,
-    /// Low-rank updates beside frozen linear layers (Hu et al. 2021); the head trains too
+    /// The top layers of the encoder train (--top), and the head
+    Top,
+    /// Biases train, and the head (Ben Zaken et al. 2022)
+    Bitfit,
+    /// Low-rank updates beside frozen linear layers (Hu et al. 2021); the head trains too, as in all that follow
     Lora,
+    /// LoRA scaled by the root of the rank (Kalajdzievski 2023)
+    Rslora,
+    /// LoRA on the direction of weights, with their length apart (Liu et al. 2024)
+    Dora,
+    /// Scales of keys, values and the inside of the feed-forward network (Liu et al. 2022)
+    Ia3,
 }
 
 /// The method and its settings, as flags.
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct MethodArgs {
     /// What trains
-    #[arg(long, value_enum, default_value_t = Method::Full)]
-    pub method: Method,
+    #[arg(long, value_enum, default_value_t = Choice::Full)]
+    pub method: Choice,
 
     #[command(flatten)]
     pub lora: LoraConfig,
+
+    /// Top: how many layers train
+    #[arg(long, default_value_t = 1, value_name = "LAYERS")]
+    pub top: usize,
 }
 
 impl MethodArgs {
-    /// The plan. Fails on settings no method can have.
-    pub fn plan(&self) -> Result<Box<dyn Peft>> {
+    /// The plan for an encoder of so many layers. Fails on settings no method can have.
+    pub fn plan(&self, layers: usize) -> Result<Box<dyn Method>> {
+        let lora = || Lora::new(&self.lora);
         Ok(match self.method {
-            Method::Full => Box::new(Full),
-            Method::Head => Box::new(HeadOnly),
-            Method::Lora => Box::new(Lora::new(self.lora.clone())?),
+            Choice::Full => Box::new(Full),
+            Choice::Head => Box::new(HeadOnly),
+            Choice::Top => {
+                let first = layers.checked_sub(self.top);
+                let too_many = || usage(format!("--top {}: it has {layers} layers", self.top));
+                Box::new(TopLayers { first: first.ok_or_else(too_many)? })
+            }
+            Choice::Bitfit => Box::new(BitFit),
+            Choice::Lora => Box::new(lora()?),
+            Choice::Rslora => Box::new(lora()?.by_root()),
+            Choice::Dora => Box::new(lora()?.decomposed()),
+            Choice::Ia3 => Box::new(Ia3::new(&self.lora.targets)),
         })
     }
 
     /// Fails if the method added nothing to the model it was to change.
     pub fn check(&self, parameters: &Parameters) -> Result<()> {
         let added = parameters.iter().any(|parameter| parameter.added);
-        ensure!(
-            added || !self.is_adapter(),
-            usage(format!(
-                "--targets {}: the model has no such linear layer",
-                self.lora.targets.join(",")
-            ))
-        );
+        let targets = self.lora.targets.join(",");
+        let cause = || usage(format!("--targets {targets}: the model has no such linear layer"));
+        let adds =
+            !matches!(self.method, Choice::Full | Choice::Head | Choice::Top | Choice::Bitfit);
+        ensure!(added || !adds, cause());
         Ok(())
     }
+}
 
-    /// Whether what trains is saved as an adapter beside an untouched base.
-    pub fn is_adapter(&self) -> bool {
-        self.method == Method::Lora
+/// The method of an `adapter_config.json`.
+pub fn from_config(config: &Value) -> Result<Box<dyn Method>> {
+    Ok(match config["peft_type"].as_str() {
+        Some("LORA") => Box::new(Lora::from_config(config)?),
+        Some("IA3") => Box::new(Ia3::from_config(config)?),
+        _ => return Err(unread("peft_type", &config["peft_type"])),
+    })
+}
+
+fn unread(key: &str, value: &Value) -> Error {
+    let cure = "merge it into its base in Python: merge_and_unload(), save_pretrained()";
+    fault(format!("`{key}` {value} is not read"), cure)
+}
+
+/// Fails if one of these keys of a config asks for something.
+fn off(config: &Value, keys: &[&str]) -> Result<()> {
+    let asks = |value: &Value| match value {
+        Value::Null => false,
+        Value::Bool(on) => *on,
+        Value::Array(all) => !all.is_empty(),
+        Value::Object(all) => !all.is_empty(),
+        _ => true,
+    };
+    match keys.iter().find(|key| asks(&config[**key])) {
+        None => Ok(()),
+        Some(key) => Err(unread(key, &config[*key])),
     }
+}
+
+/// `REGEX=NUMBER` flags.
+fn pairs(flag: &str, texts: &[String]) -> Result<Patterns> {
+    let pair = |text: &'_ String| -> Result<(String, f64)> {
+        let (key, number) = text.rsplit_once('=').ok_or_else(|| anyhow!("no `=`"))?;
+        let number: f64 = number.parse()?;
+        ensure!(number > 0.0 && !key.is_empty(), "a pattern and a number above 0 are wanted");
+        Ok((key.to_owned(), number))
+    };
+    let all: Result<Vec<_>> = texts.iter().map(pair).collect();
+    let patterns = all.and_then(|all| Patterns::new(all.iter().map(|(key, n)| (&key[..], *n))));
+    patterns.map_err(|error| usage(format!("{flag} {}: {error:#}", texts.join(","))).into())
 }

@@ -1,6 +1,6 @@
 """Reference numbers from transformers and peft: fixtures.py OUT [--model DIR].
 
-OUT/NAME/{mlm,cls,lora} are checkpoints; OUT/NAME/io.safetensors holds one batch and what came of it.
+OUT/NAME/{mlm,cls} are checkpoints, OUT/NAME/{lora,…} adapters; OUT/NAME/io.safetensors holds one batch and what came of it.
 Everything is float32, without dropout, and laid out as our programs do: [tokens, …], no padding.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, get_peft_model
+from peft import IA3Config, LoraConfig, get_peft_model
 from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import get_linear_schedule_with_warmup
@@ -56,7 +56,7 @@ def cls_pass(model, batch, inputs):
 
 def file_name(name):
     """PEFT keeps the adapter's name inside parameter names, but not in its file."""
-    return name.replace(".modules_to_save.default.", ".").replace(".default.", ".")
+    return name.replace(".modules_to_save.default.", ".").replace(".default.", ".").removesuffix(".default").replace("lora_magnitude_vector.weight", "lora_magnitude_vector")
 
 
 def gradients(model, loss, prefix):
@@ -78,10 +78,24 @@ def reference(mlm, cls, batch):
     return out | {"class_loss": loss.reshape(1), **gradients(cls, loss, "cls")}
 
 
-def lora(cls_dir, cls, batch, targets, out, moved=0.3):
-    """A saved LoRA adapter, B drawn at random and the head moved, with its logits and gradients."""
+def adapters(kind):
+    """A config of each method that peft has and we read."""
+    query, value = TARGETS[kind]
+    common = {"task_type": "SEQ_CLS"}
+    lora = {**common, "r": 4, "lora_alpha": 8, "target_modules": [query, value]}
+    inner = "lin2" if kind == "distilbert" else "output.dense"
+    yield "lora", LoraConfig(**lora)
+    yield "rslora", LoraConfig(**lora, use_rslora=True)
+    yield "dora", LoraConfig(**lora, use_dora=True)
+    yield "patterns", LoraConfig(**lora, rank_pattern={f"0.*{query}": 2}, alpha_pattern={value: 3}, layers_to_transform=[0])
+    yield "pissa", LoraConfig(**lora, init_lora_weights="pissa")
+    yield "olora", LoraConfig(**lora, init_lora_weights="olora")
+    yield "ia3", IA3Config(**common, target_modules=[value, inner], feedforward_modules=[inner])
+
+
+def adapter(name, config, cls_dir, cls, batch, out, moved):
+    """A saved adapter, every weight moved from where it began, with its logits and gradients."""
     torch.manual_seed(11)
-    config = LoraConfig(r=4, lora_alpha=8, target_modules=targets, task_type="SEQ_CLS")
     base = type(cls).from_pretrained(cls_dir, attn_implementation="eager")
     model = get_peft_model(base, config).eval()
     with torch.no_grad():
@@ -89,10 +103,17 @@ def lora(cls_dir, cls, batch, targets, out, moved=0.3):
             value.add_(moved * torch.randn_like(value))
     model.save_pretrained(out)
     logits, loss = cls_pass(model, batch, pad(batch["ids"], batch["lengths"], batch["second"], base.config))
-    grads = gradients(model, loss, "lora")
-    expected = {f"grad.lora.{name}" for name in file_names(out / "adapter_model.safetensors")}
+    grads = gradients(model, loss, name)
+    expected = {f"grad.{name}.{key}" for key in file_names(out / "adapter_model.safetensors")}
     assert set(grads) == expected, set(grads) ^ expected
-    return {"lora_logits": logits, "lora_loss": loss.reshape(1), **grads}
+    return {f"{name}_logits": logits, f"{name}_loss": loss.reshape(1), **grads}
+
+
+def every_adapter(kind, batch, cls, out, moved=0.3):
+    found = {}
+    for name, config in adapters(kind):
+        found |= adapter(name, config, out / "cls", cls, batch, out / name, moved)
+    return found
 
 
 def untied(mlm, batch, out):
@@ -145,7 +166,7 @@ def tiny_family(name, out):
         assert ours == file_names(out / kind / "model.safetensors"), f"{name}: {kind} names are not the file's"
     batch = tiny_batch(name, mlm.config.vocab_size)
     tensors = batch | reference(mlm, cls, batch) | adamw(mlm, batch, 1e-3)
-    tensors |= lora(out / "cls", cls, batch, TARGETS[name], out / "lora") | untied(mlm, batch, out / "untied")
+    tensors |= every_adapter(name, batch, cls, out) | untied(mlm, batch, out / "untied")
     if name == "bert":
         write_old(out / "mlm", out / "old")
         write_bare(cls, out / "bare")
@@ -161,7 +182,7 @@ def real_family(source, out):
     batch = real.batch(tokenizer)
     tensors = batch | reference(mlm, cls, batch) | adamw(mlm, batch, 1e-4)
     # Real weights are small: as far as the tiny ones are moved, rounding would be all one sees.
-    tensors |= lora(out / "cls", cls, batch, TARGETS["bert"], out / "lora", moved=0.05)
+    tensors |= every_adapter("bert", batch, cls, out, moved=0.05)
     save(tensors, out / "io.safetensors")
 
 

@@ -237,7 +237,8 @@ mod tests {
 
     #[test]
     fn rows_labels_and_duplicates_are_counted() {
-        let rows = [("x y", Some("b")), ("x y", Some("a")), (" ", Some("b")), ("X  y\n", Some("b"))];
+        let rows =
+            [("x y", Some("b")), ("x y", Some("a")), (" ", Some("b")), ("X  y\n", Some("b"))];
         let json = stats(&rows.map(|(text, label)| (text, None, label))).to_json();
         let counts = ["rows", "empty", "duplicates", "relabelled", "unlabelled"]
             .map(|key| json[key].as_u64());
