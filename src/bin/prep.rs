@@ -84,7 +84,6 @@ fn run(args: Args) -> Result<()> {
     let other = args.jsonl || args.train_tokenizer.is_some() || args.extension.extend.is_some();
     let tokenizer = if other { None } else { Some(args.encoding.open()?) };
     let data = args.input.open(&dir)?;
-    data.notes.iter().for_each(cli::note);
     let (skipped, dropped) = (data.skipped.clone(), data.dropped.clone());
     let done = match (tokenizer, args.train_tokenizer, &args.output) {
         (Some(tokenizer), ..) => write_shard(args.output.as_deref(), &tokenizer, data)?,

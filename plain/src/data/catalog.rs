@@ -147,7 +147,7 @@ impl Entry {
             Some(column) => Label::Column(column),
         };
         let (text, pair, names) = (self.text.clone(), self.pair.clone(), self.labels.clone());
-        Columns { text, pair, label, group: self.group.clone(), names }
+        Columns { text, pair, label, unlabelled: false, group: self.group.clone(), names }
     }
 }
 

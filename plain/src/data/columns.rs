@@ -16,6 +16,8 @@ pub struct Columns {
     pub text: Vec<String>,
     pub pair: Option<String>,
     pub label: Label,
+    /// Labels are read for splits to look at, and the examples go without.
+    pub unlabelled: bool,
     pub group: Option<String>,
     /// Names of the classes, the integer label i being names[i]; none if the file's own are taken.
     pub names: Vec<String>,
@@ -42,6 +44,8 @@ impl Default for Label {
 #[derive(Debug, Clone)]
 pub struct Row {
     pub example: Example,
+    /// The label, where the example goes without it.
+    pub stratum: Option<String>,
     pub group: Option<String>,
 }
 
@@ -106,12 +110,16 @@ impl Columns {
         let texts: Vec<&str> = texts.iter().map(String::as_str).filter(|t| !t.is_empty()).collect();
         let pair = self.pair.as_ref().map(|column| text(record, column)).transpose()?;
         let label = match &self.label {
+            Label::Column(column) | Label::Absent(column) if self.unlabelled => {
+                find(record, column).and_then(|value| self.label(value).ok().flatten())
+            }
             Label::Column(column) => self.label(cell(record, column)?)?,
             Label::Absent(column) => self.absent(record, column)?,
             Label::IfPresent(_) | Label::None => None,
         };
         let group = self.group.as_ref().map(|column| text(record, column)).transpose()?;
-        Ok(Row { example: Example { text: texts.join(" "), pair, label, row }, group })
+        let (label, stratum) = if self.unlabelled { (None, label) } else { (label, None) };
+        Ok(Row { example: Example { text: texts.join(" "), pair, label, row }, stratum, group })
     }
 
     /// The name of the class; none for null, an empty cell and, where names are known, -1.

@@ -222,7 +222,7 @@ mod tests {
         let row = |(row, text): (usize, &String)| {
             let text = text.clone();
             let example = Example { text, pair: None, label: None, row: row as u64 };
-            Row { example, group: None }
+            Row { example, stratum: None, group: None }
         };
         texts.iter().enumerate().map(row).collect()
     }

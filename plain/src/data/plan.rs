@@ -72,8 +72,8 @@ impl Plan {
 
     /// Names of the classes, where all sources have the same.
     pub fn labels(&self) -> Vec<String> {
-        let first = &self.sources[0].columns.names;
-        let same = self.sources.iter().all(|source| source.columns.names == *first);
+        let Columns { names: first, unlabelled, .. } = &self.sources[0].columns;
+        let same = !unlabelled && self.sources.iter().all(|source| source.columns.names == *first);
         if same { first.clone() } else { Vec::new() }
     }
 

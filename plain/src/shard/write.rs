@@ -36,14 +36,16 @@ pub struct Writer<W> {
     names: Option<Labels>,
     pending: Vec<Sequence>,
     texts: Vec<u8>,
+    /// Of texts no sequence has come from yet: they go into the segment of their first.
+    coming: Vec<u8>,
     tokens: usize,
     written: bool,
 }
 
 impl<W: Write> Writer<W> {
     pub fn new(out: W, header: Header) -> Self {
-        let (pending, texts) = (Vec::new(), Vec::new());
-        Self { out, header, names: None, pending, texts, tokens: 0, written: false }
+        let (pending, texts, coming) = (Vec::new(), Vec::new(), Vec::new());
+        Self { out, header, names: None, pending, texts, coming, tokens: 0, written: false }
     }
 
     /// Fixes the label names and their order. Without it a segment lists the names it meets, sorted.
@@ -54,8 +56,8 @@ impl<W: Write> Writer<W> {
 
     /// Names the text, and the second text of a pair, that the next sequences are made of, by their hashes.
     pub fn texts(&mut self, (text, pair): (u64, Option<u64>)) {
-        self.texts.extend(text.to_le_bytes());
-        self.texts.extend(pair.iter().flat_map(|hash| hash.to_le_bytes()));
+        self.coming.extend(text.to_le_bytes());
+        self.coming.extend(pair.iter().flat_map(|hash| hash.to_le_bytes()));
     }
 
     /// Fails where the sequence does not fit the header, or has a label where others have none.
@@ -82,19 +84,20 @@ impl<W: Write> Writer<W> {
             let same = first.second.is_some() == sequence.second.is_some();
             ensure!(same, "row {row}: some rows are pairs and others are not");
         }
-        // The windows of a row stay in one segment: elsewhere equal rows say nothing.
-        let goes_on = self.header.stride.is_some()
-            && self.pending.last().is_some_and(|last| last.row == sequence.row);
+        // The sequences of a row stay in one segment: elsewhere equal rows say nothing.
+        let goes_on = self.pending.last().is_some_and(|last| last.row == row);
         if self.tokens >= SEGMENT && !goes_on {
             self.flush()?;
         }
+        self.texts.append(&mut self.coming);
         self.tokens += sequence.tokens.len();
         self.pending.push(sequence);
-        if self.tokens >= SEGMENT && self.header.stride.is_none() { self.flush() } else { Ok(()) }
+        Ok(())
     }
 
     /// Writes what is left; a shard without sequences still gets one segment.
     pub fn finish(mut self) -> Result<W> {
+        self.texts.append(&mut self.coming);
         if !self.pending.is_empty() || !self.written {
             self.flush()?;
         }

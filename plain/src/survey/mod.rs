@@ -178,6 +178,7 @@ mod tests {
             special,
             max_length: 64,
             stride: None,
+            join: false,
             source,
             command,
         };

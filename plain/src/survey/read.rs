@@ -37,7 +37,6 @@ pub fn with_data<T>(
     read: impl FnOnce(Dataset) -> Result<T>,
 ) -> Result<T> {
     let data = input.open(dir)?;
-    data.notes.iter().for_each(cli::note);
     let (skipped, dropped) = (data.skipped.clone(), data.dropped.clone());
     let done = read(data)?;
     skipped.some().iter().for_each(cli::warn);

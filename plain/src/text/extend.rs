@@ -14,6 +14,7 @@ use super::train::described;
 use super::words::{Growth, Proposal, Words};
 use super::{FILES, Tokenizer};
 use crate::flags::{fault, usage};
+use crate::shard::Manifest;
 
 /// Texts counted at a time.
 const BATCH: usize = 4096;
@@ -117,6 +118,11 @@ impl Base {
             );
         }
         files.write("words.jsonl", self.list(&ids, words))?;
+        // It has met the texts its base has.
+        let met = self.dir.join(Manifest::FILE);
+        if met.exists() {
+            files.write(Manifest::FILE, fs::read(&met)?)?;
+        }
         let size = self.vocab.max(first as usize + words.len());
         let mut config = self.config.clone();
         config["vocab_size"] = json!(size);

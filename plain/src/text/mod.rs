@@ -15,7 +15,7 @@ mod words;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use tokenizers::TruncationDirection;
@@ -82,10 +82,14 @@ impl Encoded {
     }
 }
 
+/// The tokenizer of a shard where none is named.
+const TOKENIZER: &str = "distilroberta-base";
+
 /// Which tokenizer, how long its sequences may be, and what becomes of longer texts.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Encoding {
     /// Directory of a model, its tokenizer.json, or a model of the hub, org/name[@revision]
+    /// [default, where a shard is written: distilroberta-base]
     #[arg(long, value_name = "MODEL")]
     pub tokenizer: Option<PathBuf>,
 
@@ -99,10 +103,7 @@ pub struct Encoding {
 impl Encoding {
     /// Opens the tokenizer, set to cut what is too long as the flags say.
     pub fn open(&self) -> Result<Tokenizer> {
-        let Some(path) = &self.tokenizer else {
-            let cure = "name a model, its directory or org/name on the hub, or ask for the rows themselves with --jsonl";
-            bail!(usage("no --tokenizer given").hint(cure));
-        };
+        let path = self.tokenizer.as_deref().unwrap_or(Path::new(TOKENIZER));
         let mut tokenizer = Tokenizer::open(path)?;
         let length = self.length.max_length.unwrap_or(tokenizer.max_length());
         tokenizer.cut(length, self.packing.cut(&self.length))?;
@@ -185,6 +186,7 @@ impl Tokenizer {
             special: self.special.clone(),
             max_length: self.max_length(),
             stride: if let Cut::Windows(stride) = self.cut { Some(stride) } else { None },
+            join: self.cut == Cut::Whole,
             source,
             command,
         }
