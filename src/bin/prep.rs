@@ -111,7 +111,7 @@ fn survey(args: &Args, dir: &Path) -> Result<Option<String>> {
 
 fn list(args: &Args) -> Result<()> {
     let mut out = cli::text_output(args.output.as_deref())?;
-    out.write_all(data::table(args.input.catalog.as_deref())?.as_bytes())?;
+    out.write_all(data::listing(args.input.catalog.as_deref())?.as_bytes())?;
     out.commit()
 }
 

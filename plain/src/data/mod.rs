@@ -25,7 +25,7 @@ mod texts;
 mod utf8;
 
 pub use batches::{in_batches, read as read_batch};
-pub use catalog::{Entry, catalog, table};
+pub use catalog::{Entry, catalog, listing};
 pub use dedup::{Found, Print, Seen};
 pub use input::{Dataset, Examples, Input};
 pub use line::{Line, text_lines};
