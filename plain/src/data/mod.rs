@@ -31,7 +31,7 @@ pub use input::{Dataset, Examples, Input};
 pub use line::{Line, text_lines};
 pub use near::{Sketch, word};
 pub use read::{Format, Reading, name_of, open as records};
-pub use shelf::fetch;
+pub use shelf::{fetch, files_named};
 pub use split::choose;
 pub use texts::hashes;
 
