@@ -73,6 +73,8 @@ pub struct Record {
     pub line: u64,
     /// Column names and values; an error for this row alone.
     pub cells: Result<Map<String, Value>>,
+    /// No row but the names of a table's columns, the cells empty.
+    pub is_header: bool,
 }
 
 /// Rows in order; an error of the iterator itself ends it.
@@ -203,10 +205,11 @@ mod tests {
         let path = dir.path().join(name);
         std::fs::write(&path, bytes).unwrap();
         let cells = |record: Result<Record>| {
-            let Record { name, line, cells } = record?;
+            let Record { name, line, cells, .. } = record?;
             Ok((line, cells.with_context(|| format!("{name}:{line}"))?))
         };
-        open(&[path], reading)?.map(cells).collect()
+        let is_row = |record: &Result<Record>| record.as_ref().map_or(true, |r| !r.is_header);
+        open(&[path], reading)?.filter(is_row).map(cells).collect()
     }
 
     fn plain() -> Reading {
