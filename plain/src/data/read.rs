@@ -4,7 +4,7 @@ use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
 use super::bytes::Source;
@@ -92,6 +92,10 @@ impl Format {
             _ => None,
         }
     }
+
+    pub fn is_table(self) -> bool {
+        matches!(self, Self::Csv | Self::Tsv)
+    }
 }
 
 /// The ending of a file's name in lower case, `.gz` and `.zst` left aside.
@@ -154,6 +158,17 @@ impl Reading {
         by_name.map(|format| format == Format::Parquet).or_else(by_bytes) == Some(true)
     }
 
+    /// Fails where a flag means nothing for this format.
+    fn check(&self, name: &str, format: Format) -> Result<()> {
+        let paragraphs = self.documents == Documents::Paragraph && format != Format::Text;
+        let cause = || usage(format!("{name}: --documents paragraph is for files of text"));
+        ensure!(!paragraphs, cause().hint("--format text reads it as text"));
+        let cause = || usage(format!("{name}: --no-header is for CSV and TSV"));
+        let cure = "--format csv or tsv reads it as a table";
+        ensure!(!self.no_header || format.is_table(), cause().hint(cure));
+        Ok(())
+    }
+
     /// Without a format the name decides, then the first bytes: `PAR1` begins Parquet, `{` JSON lines, anything else is
     /// text.
     fn records(&self, path: &Path) -> Result<Records> {
@@ -167,6 +182,7 @@ impl Reading {
         }
         let told = self.format.or_else(|| Format::of(path));
         if told == Some(Format::Parquet) {
+            self.check(&name, Format::Parquet)?;
             return Ok(Box::new(parquet::records(path, self.lossy)?));
         }
         let source = Source::open(path).with_context(|| name.to_string())?;
@@ -176,10 +192,7 @@ impl Reading {
             _ => Format::Text,
         };
         let (format, header) = (told.unwrap_or(sniffed), !self.no_header);
-        if self.documents == Documents::Paragraph && format != Format::Text {
-            let cure = "--format text reads it as text";
-            bail!(usage(format!("{name}: --documents paragraph is for files of text")).hint(cure));
-        }
+        self.check(&name, format)?;
         let decode = if self.lossy { lossy } else { strict };
         Ok(match format {
             Format::Csv => table::csv(name, source, header, decode)?,

@@ -62,6 +62,7 @@ impl Survey {
     pub fn run(&self, place: &Place) -> Result<Option<String>> {
         self.against.check_limit()?;
         self.check_files(place)?;
+        place.input.dedup.check(self.against.against.is_some())?;
         if let [a, b] = &self.compare[..] {
             let found = Comparison::of([a, b], place.input, place.dir, place.tokenizer()?)?;
             return place.tell(&found.to_json(), &found).map(Some);
@@ -98,7 +99,6 @@ impl Survey {
         Ok(Some(found.summary()))
     }
 
-    fn leaks(&self, other: &Path, place: &Place) -> Result<String> {
     /// Fails where an output would take the place of another, or of something that is read.
     fn check_files(&self, place: &Place) -> Result<()> {
         let Input { source, catalog, .. } = place.input;
@@ -115,9 +115,10 @@ impl Survey {
         cli::apart(&outputs, &inputs)
     }
 
+    fn leaks(&self, other: &Path, place: &Place) -> Result<String> {
         let mut out = cli::text_output(place.output)?;
         let rows = |pairs| place.input.of_file(other, pairs).open(place.dir);
-        let how = (place.input.dedup.similarity, place.encoding);
+        let how = (place.input.dedup.similarity(), place.encoding);
         let report = |data| self.against.report(other, data, how, rows, &mut out);
         let found = read::with_data(place.input, place.dir, report);
         out.commit().and(found)
