@@ -88,8 +88,9 @@ fn run(args: Args) -> Result<()> {
     let done = match (tokenizer, args.train_tokenizer, &args.output) {
         (Some(tokenizer), ..) => write_shard(args.output.as_deref(), &tokenizer, data)?,
         (None, Some(size), Some(dir)) => {
-            text::train(args.kind, size, data.texts(), dir)?;
-            format!("tokenizer in {}", dir.display())
+            let tokens = text::train(args.kind, size, data.texts(), dir)?;
+            let few = format!(": {tokens} of {size} tokens, the texts give no more");
+            format!("tokenizer in {}{}", dir.display(), if tokens < size { &few } else { "" })
         }
         (.., Some(dir)) if args.extension.extend.is_some() => {
             args.extension.run(data.texts(), dir)?
@@ -110,7 +111,7 @@ fn survey(args: &Args, dir: &Path) -> Result<Option<String>> {
 
 fn list(args: &Args) -> Result<()> {
     let mut out = cli::text_output(args.output.as_deref())?;
-    out.write_all(data::table(args.input.catalog.as_deref())?.as_bytes())?;
+    out.write_all(data::listing(args.input.catalog.as_deref())?.as_bytes())?;
     out.commit()
 }
 

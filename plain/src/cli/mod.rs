@@ -20,7 +20,7 @@ use anyhow::Result;
 use clap::Parser;
 
 pub use args::{command_line, model_first};
-pub use output::{Output, output, text_output};
+pub use output::{Output, apart, output, text_output};
 pub use progress::Progress;
 pub use say::{note, warn};
 pub use signal::{on_stop, stop_requested};

@@ -52,20 +52,26 @@ pub struct Row {
 pub type Rows = Box<dyn Iterator<Item = Result<Row>> + Send>;
 
 /// Turns records into rows, numbered from 0. Errors name file, line and cause; with `skipped`, rows that cannot be read
-/// are left out and counted there.
+/// are left out and counted there. A header is read like a row, and fails where a column is missing, but gives none.
 pub fn rows(records: Records, mut columns: Columns, skipped: Option<Skipped>) -> Rows {
-    let mut settled = false;
-    let rows = records.enumerate().map(move |(row, record)| {
-        let Record { name, line, cells } = record?;
+    let (mut settled, mut count) = (false, 0);
+    let read = move |record: Result<Record>| {
+        let Record { name, line, cells, is_header } = record?;
         let row = cells.map_err(leave_out).and_then(|cells| {
             if !settled {
                 columns.settle(&cells)?;
                 settled = true;
             }
-            columns.row(&cells, row as u64)
+            columns.row(&cells, count)
         });
-        Ok(row.with_context(|| format!("{name}:{line}")))
-    });
+        let row = row.with_context(|| format!("{name}:{line}"));
+        if is_header {
+            return row.map(|_| None);
+        }
+        count += 1;
+        Ok(Some(row))
+    };
+    let rows = records.map(read).filter_map(Result::transpose);
     match skipped {
         Some(skipped) => skipped.leave_out(rows),
         None => Box::new(rows.map(Result::flatten)),
@@ -209,7 +215,12 @@ mod tests {
     use std::iter;
 
     fn at(line: u64, record: Value) -> Record {
-        Record { name: "f".into(), line, cells: Ok(record.as_object().unwrap().clone()) }
+        Record {
+            name: "f".into(),
+            line,
+            cells: Ok(record.as_object().unwrap().clone()),
+            is_header: false,
+        }
     }
 
     fn first(columns: &Columns, record: Value) -> Result<Example> {

@@ -18,6 +18,7 @@ use crate::flags::{part, usage};
 
 /// What to read, and which of its rows.
 #[derive(Debug, Clone, clap::Args)]
+#[command(group(clap::ArgGroup::new("parts").args(["holdout", "folds", "carve"]).multiple(true)))]
 pub struct Input {
     /// A data set of the catalog (see --list), a directory with the files of each split, or files: names, quoted
     /// patterns such as 'part-*.jsonl.gz', `-` for standard input; or org/name[@revision] on the hub
@@ -61,7 +62,7 @@ pub struct Input {
 
     /// Keep rows of one value in this column together when splitting; a part may then be some rows short; `none` lets
     /// them fall apart [default: the catalog's]
-    #[arg(long, value_name = "COL")]
+    #[arg(long, value_name = "COL", requires = "parts")]
     pub group_by: Option<String>,
 
     /// Where the data set lacks a validation or a test split, take one of this share out of train, stratified by label
@@ -153,6 +154,7 @@ impl Input {
             label: Some("none".into()),
             reading: Reading {
                 format: Format::of(path).or(self.reading.format),
+                no_header: self.reading.no_header && Format::of(path).is_none_or(Format::is_table),
                 ..self.reading.clone()
             },
             limit: None,

@@ -25,13 +25,13 @@ mod texts;
 mod utf8;
 
 pub use batches::{in_batches, read as read_batch};
-pub use catalog::{Entry, catalog, table};
+pub use catalog::{Entry, catalog, listing};
 pub use dedup::{Found, Print, Seen};
 pub use input::{Dataset, Examples, Input};
 pub use line::{Line, text_lines};
 pub use near::{Sketch, word};
 pub use read::{Format, Reading, name_of, open as records};
-pub use shelf::fetch;
+pub use shelf::{fetch, files_named};
 pub use split::choose;
 pub use texts::hashes;
 

@@ -74,13 +74,12 @@ impl<W: Write> Writer<W> {
         );
         if let Some(first) = self.pending.first() {
             let same = first.label.is_some() == sequence.label.is_some();
-            ensure!(
-                same,
-                fault(
-                    format!("row {row}: some rows have a label and others have none"),
-                    "--label none leaves labels out"
-                )
-            );
+            let (with, without) =
+                if first.label.is_some() { (first.row, row) } else { (row, first.row) };
+            let cause = || {
+                format!("row {without} has no label, and row {with} has one (rows count from 0)")
+            };
+            ensure!(same, fault(cause(), "--label none leaves labels out"));
             let same = first.second.is_some() == sequence.second.is_some();
             ensure!(same, "row {row}: some rows are pairs and others are not");
         }

@@ -104,7 +104,7 @@ impl Base {
 
     /// Writes tokenizer, config and, last, weights; returns the new tokenizer.
     fn write(&self, growth: Growth, words: &[Proposal], dir: &Path) -> Result<Tokenizer> {
-        let mut files = Beside::new(dir).with_context(|| dir.display().to_string())?;
+        let mut files = Beside::new(dir)?;
         let first = self.tokenizer.vocab_size();
         let ids: BTreeMap<u32, &str> = (first..).zip(words.iter().map(|p| &p.word[..])).collect();
         self.write_tokenizer(growth, &ids, &mut files)?;
@@ -130,8 +130,9 @@ impl Base {
         let new: Vec<New> = (first..).zip(words.iter().map(|p| p.pieces.clone())).collect();
         let from = || self.dir.join("model.safetensors").display().to_string();
         let to = files.file("model.safetensors");
-        rows::grow(&self.weights, self.vocab, size, &new, &to).with_context(from)?;
-        files.finish().with_context(|| dir.display().to_string())?;
+        let grown = rows::grow(&self.weights, self.vocab, size, &new).with_context(from)?;
+        grown.write(&to).with_context(|| files.named("model.safetensors"))?;
+        files.finish()?;
         Ok(extended)
     }
 

@@ -283,7 +283,7 @@ fn the_writer_refuses_what_the_reader_would() {
     refused(
         &header,
         Sequence { label: Some("a".into()), ..good.clone() },
-        "some rows have a label",
+        "has no label, and row 0 has one",
     );
     let mut writer = Writer::new(Vec::new(), header.clone());
     let error = writer.push(Sequence { second: Some(4), ..good.clone() }).unwrap_err();
