@@ -61,17 +61,23 @@ fn matches(pattern: &str) -> Result<Vec<PathBuf>> {
     }
 }
 
-/// The files of a split, by name: `SPLIT.ENDING`, or `SPLIT-00000-of-00002.ENDING` and its like.
+/// The files of a split: `SPLIT.ENDING`, else `SPLIT-00000-of-00002.ENDING` and its like, in order; none if the folder
+/// has neither.
 pub fn of_split(folder: &Path, split: &str) -> Vec<PathBuf> {
-    let is_one = |path: &PathBuf| {
-        let whole = |ending: &str| path.file_name() == Some(format!("{split}.{ending}").as_ref());
-        let fits = |ending: String| whole(&ending) || part(path, split, &ending).is_some();
-        endings().any(fits) && path.is_file()
+    let whole = endings().map(|ending| folder.join(format!("{split}.{ending}")));
+    if let Some(path) = whole.into_iter().find(|path| path.is_file()) {
+        return vec![path];
+    }
+    let names = || std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let parts = |ending: String| -> Vec<PathBuf> {
+        let mut parts: Vec<PathBuf> = names()
+            .map(|entry| entry.path())
+            .filter(|path| part(path, split, &ending).is_some() && path.is_file())
+            .collect();
+        parts.sort();
+        parts
     };
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_one).collect();
-    files.sort();
-    files
+    endings().map(parts).find(|parts| !parts.is_empty()).unwrap_or_default()
 }
 
 /// Number and count of `SPLIT-NUMBER-of-COUNT.ENDING`.
@@ -82,18 +88,18 @@ fn part(path: &Path, split: &str, ending: &str) -> Option<(usize, usize)> {
     (digits(number) && digits(count)).then_some((number.parse().ok()?, count.parse().ok()?))
 }
 
-/// Fails where the files of a split are not one, or all of `SPLIT-NUMBER-of-COUNT.ENDING`.
+/// Fails where one of `SPLIT-NUMBER-of-COUNT` is missing.
 pub fn complete(files: &[PathBuf], split: &str) -> Result<()> {
-    let Some((first, rest)) = files.split_first() else { return Ok(()) };
-    let ending = endings().find(|ending| part(first, split, ending).is_some());
-    let place = |path: &Path| part(path, split, ending.as_deref()?);
-    if let Some(other) = rest.iter().find(|path| ending.is_none() || place(path).is_none()) {
-        let cause = format!("{} and {}: both are `{split}`", first.display(), other.display());
-        bail!(fault(cause, "take one of them away, or name the file itself: prep FILE"));
-    }
+    let ending = |path: &Path| -> Option<String> {
+        Some(path.file_name()?.to_str()?.split_once('.')?.1.to_owned())
+    };
     for (i, path) in files.iter().enumerate() {
-        if let Some((_, of)) = place(path).filter(|at| *at != (i, files.len())) {
-            bail!("{}: one of {of} files, but {} are there", path.display(), files.len());
+        let ending = ending(path).unwrap_or_default();
+        match part(path, split, &ending) {
+            Some(at) if at != (i, files.len()) => {
+                bail!("{}: one of {} files, but {} are there", path.display(), at.1, files.len())
+            }
+            _ => {}
         }
     }
     Ok(())
