@@ -8,7 +8,7 @@ use crate::text::{Count, Packer, Tokenizer};
 
 /// Encodes what a data set has, on all threads, into a token shard; `command` is the line that asked for it. Returns
 /// what it was written to, and counts of what was written.
-pub fn encode<W: Write>(
+pub fn encode<W: Write + Send>(
     data: Dataset,
     tokenizer: &Tokenizer,
     command: String,

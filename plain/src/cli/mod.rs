@@ -33,6 +33,10 @@ use crate::flags::Failure;
 #[error("stopped; run the same command again to go on")]
 pub struct Stopped;
 
+/// Rows and sequences are allocated by one thread and freed by another, which the C library's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 static PROGRAM: OnceLock<String> = OnceLock::new();
 
 fn program() -> &'static str {

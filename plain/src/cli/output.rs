@@ -15,7 +15,7 @@ const BUFFER: usize = 1 << 16;
 /// A stream for data, which names itself in errors. A file appears under its name only when `commit` is called.
 pub struct Output {
     name: String,
-    sink: BufWriter<Box<dyn Write>>,
+    sink: BufWriter<Box<dyn Write + Send>>,
     partial: Option<Partial>,
 }
 
@@ -84,7 +84,7 @@ fn place(path: &Path) -> Option<PathBuf> {
 }
 
 impl Output {
-    fn new(name: String, sink: impl Write + 'static, partial: Option<Partial>) -> Self {
+    fn new(name: String, sink: impl Write + Send + 'static, partial: Option<Partial>) -> Self {
         Self { name, sink: BufWriter::with_capacity(BUFFER, Box::new(sink)), partial }
     }
 

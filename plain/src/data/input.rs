@@ -1,11 +1,13 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::Example;
+use super::batches::read_ahead;
 use super::catalog::{Entry, catalog};
 use super::columns::{Columns, Label};
 use super::dedup::{DedupArgs, Dropped};
@@ -101,6 +103,11 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// The same, its first rows read already: as many as are worth keeping, until `enough` is set.
+    pub fn read_ahead(self, enough: &AtomicBool) -> Self {
+        Self { examples: read_ahead(self.examples, enough), ..self }
+    }
+
     /// Every text, the second of a pair after the first.
     pub fn texts(self) -> impl Iterator<Item = Result<String>> + Send {
         self.examples.flat_map(|example| match example {

@@ -48,3 +48,10 @@ pub struct Example {
     /// Row number in the source, counted from 0 before any split, limit or shuffle.
     pub row: u64,
 }
+
+impl Example {
+    /// Bytes of text.
+    fn bytes(&self) -> usize {
+        self.text.len() + self.pair.as_deref().map_or(0, str::len)
+    }
+}

@@ -12,7 +12,7 @@ use crate::text::Tokenizer;
 pub fn each(
     examples: Examples,
     tokenizer: Option<&Tokenizer>,
-    mut take: impl FnMut(Example, &[u32]),
+    mut take: impl FnMut(Example, &[u32]) + Send,
 ) -> Result<()> {
     let Some(tokenizer) = tokenizer else {
         for example in examples {
@@ -74,7 +74,7 @@ pub fn each_text(
     input: &Input,
     dir: &Path,
     tokenizer: Option<&Tokenizer>,
-    mut take: impl FnMut(Example, &[u32]),
+    mut take: impl FnMut(Example, &[u32]) + Send,
 ) -> Result<()> {
     let Some((name, segments)) = shards(input)? else {
         return with_data(input, dir, |data| each(data.examples, tokenizer, take));

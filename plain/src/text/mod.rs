@@ -52,6 +52,7 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     encoder: Encoder,
     digest: String,
+    vocab_size: u32,
     special: Special,
     longest: Option<u32>,
     direction: TruncationDirection,
@@ -101,6 +102,12 @@ pub struct Encoding {
 }
 
 impl Encoding {
+    /// The same, its tokenizer a file of this machine.
+    pub fn fetched(self) -> Result<Self> {
+        let path = self.tokenizer.as_deref().unwrap_or(Path::new(TOKENIZER));
+        Ok(Self { tokenizer: Some(Tokenizer::file(path)?), ..self })
+    }
+
     /// Opens the tokenizer, set to cut what is too long as the flags say.
     pub fn open(&self) -> Result<Tokenizer> {
         let path = self.tokenizer.as_deref().unwrap_or(Path::new(TOKENIZER));
@@ -118,19 +125,25 @@ impl Tokenizer {
     /// Opens `tokenizer.json`, given itself, its directory or its name on the hub, with the settings of the files
     /// beside it.
     pub fn open(path: &Path) -> Result<Self> {
-        let path = hub::tokenizer(path)?;
-        let file = if path.is_dir() { path.join("tokenizer.json") } else { path };
+        let file = Self::file(path)?;
         Self::read(&file).with_context(|| file.display().to_string())
     }
 
+    /// The tokenizer.json that `path` means, downloaded if need be.
+    fn file(path: &Path) -> Result<PathBuf> {
+        let path = hub::tokenizer(path)?;
+        let file = if path.is_dir() { path.join("tokenizer.json") } else { path };
+        let cure = "name a directory that has it, or a model of the hub (org/name)";
+        match file.metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Err(fault(error.to_string(), cure)).with_context(|| file.display().to_string())
+            }
+            _ => Ok(file),
+        }
+    }
+
     fn read(file: &PathBuf) -> Result<Self> {
-        let bytes = std::fs::read(file).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => fault(
-                error.to_string(),
-                "name a directory that has it, or a model of the hub (org/name)",
-            ),
-            _ => error.into(),
-        })?;
+        let bytes = std::fs::read(file)?;
         let config = Config::beside(file)?;
         let mut inner = tokenizers::Tokenizer::from_bytes(&bytes)
             .map_err(|error| anyhow!("not a tokenizer: {error}"))?;
@@ -139,11 +152,13 @@ impl Tokenizer {
         inner.with_padding(None).with_truncation(None).map_err(failed)?;
         let (special, encoder) = (config.special(&inner)?, Encoder::new(&inner)?);
         let frames = [Frame::of(&inner, false)?, Frame::of(&inner, true)?];
-        let digest = format!("{:x}", Sha256::digest(&bytes));
+        let vocab = inner.get_vocab(true);
+        let largest = vocab.values().max().map_or(0, |id| id + 1);
         Ok(Self {
+            digest: format!("{:x}", Sha256::digest(&bytes)),
+            vocab_size: largest.max(vocab.len() as u32),
             inner,
             encoder,
-            digest,
             special,
             longest: config.longest(),
             direction,
@@ -203,8 +218,7 @@ impl Tokenizer {
 
     /// One more than the largest id.
     pub fn vocab_size(&self) -> u32 {
-        let largest = self.inner.get_vocab(true).into_values().max().map_or(0, |id| id + 1);
-        largest.max(self.inner.get_vocab_size(true) as u32)
+        self.vocab_size
     }
 
     /// The text of some tokens, special ones left out.

@@ -289,7 +289,6 @@ fn the_writer_refuses_what_the_reader_would() {
     let error = writer.push(Sequence { second: Some(4), ..good.clone() }).unwrap_err();
     assert!(error.to_string().contains("past its end"), "{error}");
     let mut writer = Writer::new(Vec::new(), header).labels(vec!["a".into()]);
-    writer.push(Sequence { label: Some("b".into()), row: 3, ..good }).unwrap();
-    let error = writer.finish().map(|_| ()).unwrap_err();
+    let error = writer.push(Sequence { label: Some("b".into()), row: 3, ..good }).unwrap_err();
     assert_eq!(error.to_string(), "row 3: unknown label \"b\"");
 }
