@@ -101,6 +101,8 @@ fn extended_models() {
                  pretrain --model new few.tok --steps 1 --device cpu -q -o on"
             ),
         );
+        let met = |model: &str| fs::read(dir.path().join(model).join("texts.safetensors")).unwrap();
+        assert_eq!(met("old"), met("new"));
         script(&python, dir.path(), "shard.py", &["ids", "new.tok", "texts.jsonl", "new", "512"]);
         script(&python, dir.path(), "extended.py", &["old", "new", "texts.jsonl"]);
     }

@@ -8,7 +8,7 @@ use crate::text::{Count, Packer, Tokenizer};
 
 /// Encodes what a data set has, on all threads, into a token shard; `command` is the line that asked for it. Returns
 /// what it was written to, and counts of what was written.
-pub fn encode<W: Write>(
+pub fn encode<W: Write + Send>(
     data: Dataset,
     tokenizer: &Tokenizer,
     command: String,
@@ -22,9 +22,9 @@ pub fn encode<W: Write>(
     in_batches(
         data.examples,
         |texts| Ok(tokenizer.pieces_batch(texts)?.into_iter().zip(hashes(texts)).collect()),
-        |Example { text, label, row, .. }, (pieces, hashes)| {
+        |Example { text, pair, label, row }, (pieces, hashes)| {
             writer.texts(hashes);
-            let whole = packer.add(&text, pieces, label, row)?;
+            let whole = packer.add((&text, pair.as_deref()), pieces, label, row)?;
             whole.into_iter().try_for_each(|sequence| writer.push(sequence))
         },
     )?;

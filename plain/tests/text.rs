@@ -57,7 +57,7 @@ fn joined(kind: Kind, length: u32, texts: &[String]) -> Vec<Sequence> {
     let mut all = Vec::new();
     for (row, text) in texts.iter().enumerate() {
         let pieces = tokenizer.pieces((text, None)).unwrap();
-        all.extend(packer.add(text, pieces, None, row as u64).unwrap());
+        all.extend(packer.add((text, None), pieces, None, row as u64).unwrap());
     }
     all.extend(packer.rest());
     all

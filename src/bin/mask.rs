@@ -1,10 +1,11 @@
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use plain::cli::{self, Talk};
+use plain::flags::usage;
 use plain::shard::{MaskedBy, Masker, Masking, Segment, agree, segments, write_masked};
 
 /// Choose tokens to predict, and hide them.
@@ -26,7 +27,7 @@ struct Args {
     #[command(flatten)]
     masking: Masking,
 
-    /// Passes over the shards, each masked anew; 0 goes on for ever
+    /// Passes over the shards, each masked anew; 0 goes on for ever, on standard output only
     #[arg(long, default_value_t = 1)]
     epochs: u64,
 
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
 fn run(args: Args) -> Result<()> {
     args.talk.apply();
     cli::threads(args.threads)?;
+    check_output(&args)?;
     let mut out = cli::output(Some(&args.output))?;
     let kept = first_epoch(&args, &mut out)?;
     let mut epoch = 1;
@@ -65,6 +67,20 @@ fn run(args: Args) -> Result<()> {
         epoch += 1;
     }
     out.commit()
+}
+
+/// Fails where the output would take the place of a shard, or grow until the disk is full.
+fn check_output(args: &Args) -> Result<()> {
+    cli::apart(&[("-o", Some(&args.output))], &args.shards)?;
+    let is_file = args.output.metadata().map_or(args.output != Path::new("-"), |to| to.is_file());
+    let cause = || {
+        usage(format!(
+            "--epochs 0 goes on for ever, until {} fills the disk",
+            args.output.display()
+        ))
+    };
+    ensure!(args.epochs > 0 || !is_file, cause().hint("leave -o out, and pipe it on (| pretrain)"));
+    Ok(())
 }
 
 /// Masks segments as they arrive; keeps them only where another epoch will want them.

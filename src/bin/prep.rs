@@ -1,6 +1,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -82,15 +83,26 @@ fn run(args: Args) -> Result<()> {
         return Ok(());
     }
     let other = args.jsonl || args.train_tokenizer.is_some() || args.extension.extend.is_some();
-    let tokenizer = if other { None } else { Some(args.encoding.open()?) };
-    let data = args.input.open(&dir)?;
-    data.notes.iter().for_each(cli::note);
+    let encoding = (!other).then(|| args.encoding.fetched()).transpose()?;
+    let opened = AtomicBool::new(false);
+    let open = || {
+        let tokenizer = encoding.map(|encoding| encoding.open()).transpose();
+        opened.store(true, Ordering::Relaxed);
+        tokenizer
+    };
+    let data = || args.input.open(&dir).map(|data| data.read_ahead(&opened));
+    let (tokenizer, data) = rayon::join(open, data);
+    let (tokenizer, data) = (tokenizer?, data?);
     let (skipped, dropped) = (data.skipped.clone(), data.dropped.clone());
     let done = match (tokenizer, args.train_tokenizer, &args.output) {
-        (Some(tokenizer), ..) => write_shard(args.output.as_deref(), &tokenizer, data)?,
+        // The process ends sooner than a vocabulary is freed word by word.
+        (Some(tokenizer), ..) => {
+            write_shard(args.output.as_deref(), Box::leak(Box::new(tokenizer)), data)?
+        }
         (None, Some(size), Some(dir)) => {
-            text::train(args.kind, size, data.texts(), dir)?;
-            format!("tokenizer in {}", dir.display())
+            let tokens = text::train(args.kind, size, data.texts(), dir)?;
+            let few = format!(": {tokens} of {size} tokens, the texts give no more");
+            format!("tokenizer in {}{}", dir.display(), if tokens < size { &few } else { "" })
         }
         (.., Some(dir)) if args.extension.extend.is_some() => {
             args.extension.run(data.texts(), dir)?
@@ -111,7 +123,7 @@ fn survey(args: &Args, dir: &Path) -> Result<Option<String>> {
 
 fn list(args: &Args) -> Result<()> {
     let mut out = cli::text_output(args.output.as_deref())?;
-    out.write_all(data::table(args.input.catalog.as_deref())?.as_bytes())?;
+    out.write_all(data::listing(args.input.catalog.as_deref())?.as_bytes())?;
     out.commit()
 }
 

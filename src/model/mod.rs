@@ -182,8 +182,9 @@ mod tests {
         let batch = Batch::new([&ids], Device::Cpu);
         let store = RefCell::new(Parameters::new(Device::Cpu, BTreeMap::new(), 0));
         let root = Scope::root(&store, &Everything);
-        MaskedLm::new(&root, architecture).logits(&batch, &Tensor::from_slice(&[0i64]), true);
-        SequenceClassifier::new(&root, architecture, 2).logits(&batch, true);
+        let _ =
+            MaskedLm::new(&root, architecture).logits(&batch, &Tensor::from_slice(&[0i64]), true);
+        let _ = SequenceClassifier::new(&root, architecture, 2).logits(&batch, true);
     }
 
     proptest! {

@@ -58,6 +58,10 @@ pub fn shell(dir: &Path, command: &str) -> Command {
     // No test asks the real hub, nor looks into the cache of whoever runs it.
     bash.env("HF_HUB_OFFLINE", "1").env("HF_HUB_CACHE", "no-cache").env_remove("HF_ENDPOINT");
     bash.env("OMP_NUM_THREADS", "1").env("RAYON_NUM_THREADS", "2");
+    // A make of a test's own is not a part of the `make test` that may run it.
+    for name in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"] {
+        bash.env_remove(name);
+    }
     bash
 }
 

@@ -20,7 +20,7 @@ use anyhow::Result;
 use clap::Parser;
 
 pub use args::{command_line, model_first};
-pub use output::{Output, output, text_output};
+pub use output::{Output, apart, output, text_output};
 pub use progress::Progress;
 pub use say::{note, warn};
 pub use signal::{on_stop, stop_requested};
@@ -32,6 +32,10 @@ use crate::flags::Failure;
 #[derive(Debug, thiserror::Error)]
 #[error("stopped; run the same command again to go on")]
 pub struct Stopped;
+
+/// Rows and sequences are allocated by one thread and freed by another, which the C library's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 static PROGRAM: OnceLock<String> = OnceLock::new();
 

@@ -2,12 +2,12 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::partial::Partial;
-use crate::flags::fault;
+use crate::flags::{fault, usage};
 
 /// Bytes gathered before they are written.
 const BUFFER: usize = 1 << 16;
@@ -15,7 +15,7 @@ const BUFFER: usize = 1 << 16;
 /// A stream for data, which names itself in errors. A file appears under its name only when `commit` is called.
 pub struct Output {
     name: String,
-    sink: BufWriter<Box<dyn Write>>,
+    sink: BufWriter<Box<dyn Write + Send>>,
     partial: Option<Partial>,
 }
 
@@ -51,8 +51,40 @@ pub fn text_output(path: Option<&Path>) -> Result<Output> {
     }
 }
 
+/// Fails where two outputs, each with its flag, are one file, or one is a file that is read; nothing or `-` is standard
+/// output.
+pub fn apart(outputs: &[(&str, Option<&Path>)], inputs: &[PathBuf]) -> Result<()> {
+    let inputs: Vec<PathBuf> =
+        inputs.iter().filter(|path| path.is_file()).filter_map(|path| place(path)).collect();
+    let mut taken: Vec<(&str, PathBuf)> = Vec::new();
+    for (flag, path) in outputs {
+        let path = path.unwrap_or(Path::new("-"));
+        let Some(place) = place(path) else { continue };
+        let cause = |what: &str| usage(format!("{flag} {}: {what}", path.display()));
+        if let Some((other, _)) = taken.iter().find(|(_, known)| *known == place) {
+            bail!(cause(&format!("{other} writes there, too")).hint("give each a file of its own"));
+        }
+        let read = path != Path::new("-") && inputs.contains(&place);
+        ensure!(!read, cause("is read here, too").hint("write to another file"));
+        taken.push((flag, place));
+    }
+    Ok(())
+}
+
+/// Where a file is or would be; nothing of what many may write to, as /dev/null.
+fn place(path: &Path) -> Option<PathBuf> {
+    match path.metadata() {
+        _ if path == Path::new("-") => Some(path.to_owned()),
+        Ok(about) => about.is_file().then(|| path.canonicalize().ok())?,
+        Err(_) => {
+            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+            Some(dir.unwrap_or(Path::new(".")).canonicalize().ok()?.join(path.file_name()?))
+        }
+    }
+}
+
 impl Output {
-    fn new(name: String, sink: impl Write + 'static, partial: Option<Partial>) -> Self {
+    fn new(name: String, sink: impl Write + Send + 'static, partial: Option<Partial>) -> Self {
         Self { name, sink: BufWriter::with_capacity(BUFFER, Box::new(sink)), partial }
     }
 

@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anyhow::Result;
 
 use super::{Example, Examples};
@@ -8,20 +10,42 @@ const ROWS: usize = 4096;
 const BYTES: usize = 1 << 24;
 
 /// Hands every example on in order, with what `work` makes of its text and second text. `work` gets many at a time,
-/// and must give one result for each.
+/// and must give one result for each; meanwhile the next ones are read and those before them handed on.
 pub fn in_batches<T: Send>(
     mut examples: Examples,
     work: impl Fn(&[(&str, Option<&str>)]) -> Result<Vec<T>> + Sync,
-    mut take: impl FnMut(Example, T) -> Result<()>,
+    mut take: impl FnMut(Example, T) -> Result<()> + Send,
 ) -> Result<()> {
+    let mut hand_on = |(examples, done): (Vec<Example>, Vec<T>)| {
+        examples.into_iter().zip(done).try_for_each(|(example, done)| take(example, done))
+    };
     let mut batch = read(&mut examples)?;
+    let mut last = (Vec::new(), Vec::new());
     while !batch.is_empty() {
         let texts: Vec<_> = batch.iter().map(|e| (e.text.as_str(), e.pair.as_deref())).collect();
-        let (next, done) = rayon::join(|| read(&mut examples), || work(&texts));
-        batch.into_iter().zip(done?).try_for_each(|(example, done)| take(example, done))?;
-        batch = next?;
+        let (next, (handed_on, done)) = rayon::join(
+            || read(&mut examples),
+            || rayon::join(|| hand_on(std::mem::take(&mut last)), || work(&texts)),
+        );
+        handed_on?;
+        last = (batch, done?);
+        batch = match next {
+            Ok(next) => next,
+            Err(error) => return hand_on(last).and(Err(error)),
+        };
     }
-    Ok(())
+    hand_on(last)
+}
+
+/// The same examples; until `enough` is set some are read and kept, which may fill one batch.
+pub fn read_ahead(mut examples: Examples, enough: &AtomicBool) -> Examples {
+    let (mut ahead, mut bytes) = (Vec::new(), 0);
+    while !enough.load(Ordering::Relaxed) && bytes < BYTES {
+        let Some(example) = examples.next() else { break };
+        bytes += example.as_ref().map_or(BYTES, Example::bytes);
+        ahead.push(example);
+    }
+    Box::new(ahead.into_iter().chain(examples))
 }
 
 /// The next examples; none at the end.
@@ -41,8 +65,7 @@ pub fn next<T>(
             None => break,
             Some(Err(error)) => return (batch, Some(error)),
             Some(Ok(row)) => {
-                let Example { text, pair, .. } = example(&row);
-                bytes += text.len() + pair.as_deref().map_or(0, str::len);
+                bytes += example(&row).bytes();
                 batch.push(row);
             }
         }

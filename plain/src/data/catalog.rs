@@ -147,42 +147,60 @@ impl Entry {
             Some(column) => Label::Column(column),
         };
         let (text, pair, names) = (self.text.clone(), self.pair.clone(), self.labels.clone());
-        Columns { text, pair, label, group: self.group.clone(), names }
+        Columns { text, pair, label, unlabelled: false, group: self.group.clone(), names }
     }
 }
 
-const HEADINGS: [&str; 8] =
-    ["name", "splits", "text", "classes", "domain", "hub", "title", "licence"];
+/// Characters of a line, at most, unless a word is longer.
+const WIDTH: usize = 100;
+const INDENT: usize = 12;
 
-/// The catalog as a table, its columns aligned.
-pub fn table(file: Option<&Path>) -> Result<String> {
-    let mut rows = vec![HEADINGS.map(str::to_owned)];
-    rows.extend(catalog(file)?.iter().map(Entry::cells));
-    let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..HEADINGS.len()).map(width).collect();
-    let line = |row: &[String; 8]| -> String {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
-    Ok(rows.iter().map(line).collect())
+/// The catalog for the eye: a block for each entry.
+pub fn listing(file: Option<&Path>) -> Result<String> {
+    Ok(catalog(file)?.iter().map(Entry::block).collect::<Vec<_>>().join("\n"))
 }
 
 impl Entry {
-    fn cells(&self) -> [String; 8] {
-        let text = self.text.iter().chain(&self.pair).cloned().collect::<Vec<_>>().join(",");
-        let classes = match (&self.label, self.labels.len()) {
-            (None, _) => "-".into(),
-            (Some(_), 0) => "as they come".into(),
-            (Some(_), count) => count.to_string(),
+    /// Name, title, and what else is known, a line each.
+    fn block(&self) -> String {
+        let labels = match (&self.label, self.labels.is_empty()) {
+            (None, _) => String::new(),
+            (Some(_), true) => "as they come".into(),
+            (Some(_), false) => self.labels.join(", "),
         };
         let domain = self.domain.as_ref().map(|domain| format!("{}/{}", domain.data, domain.split));
-        let hub = self.hub.as_ref().map(|home| home.id.clone());
-        let or_dash = |text: String| if text.is_empty() { "-".into() } else { text };
-        let (name, splits) = (self.name.clone(), self.splits.join(","));
-        let (title, licence) = (self.title.clone(), self.licence.clone());
-        let (domain, hub) = (domain.unwrap_or_default(), hub.unwrap_or_default());
-        [name, splits, text, classes, domain, hub, title, licence].map(or_dash)
+        let lines = [
+            ("", self.title.clone()),
+            ("splits", self.splits.join(", ")),
+            ("text", self.text.join(", ")),
+            ("pair", self.pair.clone().unwrap_or_default()),
+            ("labels", labels),
+            ("group", self.group.clone().unwrap_or_default()),
+            ("domain", domain.unwrap_or_default()),
+            ("hub", self.hub.as_ref().map(|home| home.id.clone()).unwrap_or_default()),
+            ("licence", self.licence.clone()),
+            ("citation", self.citation.clone()),
+        ];
+        let known = lines.iter().filter(|(_, text)| !text.is_empty());
+        let lines = known.map(|(key, text)| wrapped(key, text));
+        lines.fold(format!("{}\n", self.name), |block, lines| block + &lines)
     }
+}
+
+/// A key and its text, in lines of at most `WIDTH`; a text without a key stands under the name.
+fn wrapped(key: &str, text: &str) -> String {
+    let indent = if key.is_empty() { 2 } else { INDENT };
+    let (mut lines, mut line) = (String::new(), format!("{:indent$}", format!("  {key}")));
+    for word in text.split_whitespace() {
+        let used = line.chars().count();
+        if used > indent && used + word.chars().count() > WIDTH {
+            lines += line.trim_end();
+            line = format!("\n{:indent$}", "");
+        }
+        line += word;
+        line += " ";
+    }
+    lines + line.trim_end() + "\n"
 }
 
 #[cfg(test)]
@@ -201,6 +219,19 @@ mod tests {
             let domain = entry.domain.as_ref();
             assert!(domain.is_none_or(|d| known.contains(&(d.data.as_str(), d.split.as_str()))));
         }
+    }
+
+    #[test]
+    fn lines_are_short_and_lose_no_word() {
+        let said = "many words ".repeat(40);
+        let entry =
+            Entry { title: said.clone(), citation: said, ..catalog(None).unwrap().remove(0) };
+        let block = entry.block();
+        assert_eq!(block.split_whitespace().filter(|word| *word == "many").count(), 80);
+        assert!(
+            block.lines().all(|line| line.len() <= WIDTH && line == line.trim_end()),
+            "{block}"
+        );
     }
 
     #[test]

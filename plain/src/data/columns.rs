@@ -16,6 +16,8 @@ pub struct Columns {
     pub text: Vec<String>,
     pub pair: Option<String>,
     pub label: Label,
+    /// Labels are read for splits to look at, and the examples go without.
+    pub unlabelled: bool,
     pub group: Option<String>,
     /// Names of the classes, the integer label i being names[i]; none if the file's own are taken.
     pub names: Vec<String>,
@@ -42,26 +44,34 @@ impl Default for Label {
 #[derive(Debug, Clone)]
 pub struct Row {
     pub example: Example,
+    /// The label, where the example goes without it.
+    pub stratum: Option<String>,
     pub group: Option<String>,
 }
 
 pub type Rows = Box<dyn Iterator<Item = Result<Row>> + Send>;
 
 /// Turns records into rows, numbered from 0. Errors name file, line and cause; with `skipped`, rows that cannot be read
-/// are left out and counted there.
+/// are left out and counted there. A header is read like a row, and fails where a column is missing, but gives none.
 pub fn rows(records: Records, mut columns: Columns, skipped: Option<Skipped>) -> Rows {
-    let mut settled = false;
-    let rows = records.enumerate().map(move |(row, record)| {
-        let Record { name, line, cells } = record?;
+    let (mut settled, mut count) = (false, 0);
+    let read = move |record: Result<Record>| {
+        let Record { name, line, cells, is_header } = record?;
         let row = cells.map_err(leave_out).and_then(|cells| {
             if !settled {
                 columns.settle(&cells)?;
                 settled = true;
             }
-            columns.row(&cells, row as u64)
+            columns.row(&cells, count)
         });
-        Ok(row.with_context(|| format!("{name}:{line}")))
-    });
+        let row = row.with_context(|| format!("{name}:{line}"));
+        if is_header {
+            return row.map(|_| None);
+        }
+        count += 1;
+        Ok(Some(row))
+    };
+    let rows = records.map(read).filter_map(Result::transpose);
     match skipped {
         Some(skipped) => skipped.leave_out(rows),
         None => Box::new(rows.map(Result::flatten)),
@@ -106,12 +116,16 @@ impl Columns {
         let texts: Vec<&str> = texts.iter().map(String::as_str).filter(|t| !t.is_empty()).collect();
         let pair = self.pair.as_ref().map(|column| text(record, column)).transpose()?;
         let label = match &self.label {
+            Label::Column(column) | Label::Absent(column) if self.unlabelled => {
+                find(record, column).and_then(|value| self.label(value).ok().flatten())
+            }
             Label::Column(column) => self.label(cell(record, column)?)?,
             Label::Absent(column) => self.absent(record, column)?,
             Label::IfPresent(_) | Label::None => None,
         };
         let group = self.group.as_ref().map(|column| text(record, column)).transpose()?;
-        Ok(Row { example: Example { text: texts.join(" "), pair, label, row }, group })
+        let (label, stratum) = if self.unlabelled { (None, label) } else { (label, None) };
+        Ok(Row { example: Example { text: texts.join(" "), pair, label, row }, stratum, group })
     }
 
     /// The name of the class; none for null, an empty cell and, where names are known, -1.
@@ -201,7 +215,12 @@ mod tests {
     use std::iter;
 
     fn at(line: u64, record: Value) -> Record {
-        Record { name: "f".into(), line, cells: Ok(record.as_object().unwrap().clone()) }
+        Record {
+            name: "f".into(),
+            line,
+            cells: Ok(record.as_object().unwrap().clone()),
+            is_header: false,
+        }
     }
 
     fn first(columns: &Columns, record: Value) -> Result<Example> {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
@@ -14,6 +14,7 @@ use super::Example;
 use super::batches::next;
 use super::columns::{Row, Rows};
 use super::near::{Near, Sketch, words};
+use crate::flags::usage;
 
 /// Which rows count as repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -33,9 +34,9 @@ pub struct DedupArgs {
     pub dedup: Option<Repeats>,
 
     /// What `near` means, here and in --against: the share of the words and pairs of neighbouring words of two texts
-    /// that both have (Jaccard, from MinHash, give or take 0.04)
-    #[arg(long, value_name = "SHARE", default_value_t = 0.8, value_parser = similarity)]
-    pub similarity: f64,
+    /// that both have (Jaccard, from MinHash, give or take 0.04) [default: 0.8]
+    #[arg(long, value_name = "SHARE", value_parser = similarity)]
+    pub similarity: Option<f64>,
 }
 
 fn similarity(text: &str) -> Result<f64, String> {
@@ -141,11 +142,24 @@ pub struct Dedup {
 }
 
 impl DedupArgs {
+    /// Fails where --similarity was given and nothing is compared by it.
+    pub fn check(&self, against: bool) -> Result<()> {
+        let compared = against || self.dedup == Some(Repeats::Near);
+        let cause = || usage("--similarity goes with --dedup near or --against");
+        ensure!(compared || self.similarity.is_none(), cause());
+        Ok(())
+    }
+
+    /// From which similarity on two rows are near.
+    pub fn similarity(&self) -> f64 {
+        self.similarity.unwrap_or(0.8)
+    }
+
     /// What drops rows, if rows are to be dropped.
     pub fn start(&self) -> Option<Dedup> {
         let near = self.dedup? == Repeats::Near;
         Some(Dedup {
-            seen: Seen::new(near.then_some(self.similarity)),
+            seen: Seen::new(near.then_some(self.similarity())),
             near,
             labels: Vec::new(),
             names: HashMap::new(),
@@ -156,7 +170,7 @@ impl DedupArgs {
     pub fn to_json(&self) -> Option<Value> {
         self.dedup.map(|kind| match kind {
             Repeats::Exact => json!({"kind": "exact"}),
-            Repeats::Near => json!({"kind": "near", "similarity": self.similarity}),
+            Repeats::Near => json!({"kind": "near", "similarity": self.similarity()}),
         })
     }
 }
@@ -222,13 +236,13 @@ mod tests {
         let row = |(row, text): (usize, &String)| {
             let text = text.clone();
             let example = Example { text, pair: None, label: None, row: row as u64 };
-            Row { example, group: None }
+            Row { example, stratum: None, group: None }
         };
         texts.iter().enumerate().map(row).collect()
     }
 
     fn kept(texts: &[String], kind: Repeats) -> Vec<String> {
-        let dedup = DedupArgs { dedup: Some(kind), similarity: 0.8 }.start().unwrap();
+        let dedup = DedupArgs { dedup: Some(kind), similarity: None }.start().unwrap();
         let rows: Rows = Box::new(rows(texts).into_iter().map(Ok));
         without_repeats(rows, dedup).map(|row| row.unwrap().example.text).collect()
     }
@@ -268,7 +282,7 @@ mod tests {
     fn an_error_comes_after_the_rows_before_it() {
         let texts = ["a", "A", "b"].map(str::to_owned);
         let read = rows(&texts).into_iter().map(Ok).chain([Err(anyhow::anyhow!("broken"))]);
-        let dedup = DedupArgs { dedup: Some(Repeats::Exact), similarity: 0.8 }.start().unwrap();
+        let dedup = DedupArgs { dedup: Some(Repeats::Exact), similarity: None }.start().unwrap();
         let all: Vec<_> = without_repeats(Box::new(read), dedup).collect();
         assert_eq!((all.len(), all[2].is_err()), (3, true));
     }

@@ -41,7 +41,12 @@ pub fn text_lines<R: BufRead + Send>(
 ) -> impl Iterator<Item = Result<Record>> + Send {
     raw_lines(input).map(move |(line, bytes)| {
         let bytes = bytes.with_context(|| format!("{name}:{line}"))?;
-        Ok(Record { name: name.clone(), line, cells: decode(bytes).map(document) })
+        Ok(Record {
+            name: name.clone(),
+            line,
+            cells: decode(bytes).map(document),
+            is_header: false,
+        })
     })
 }
 
@@ -115,7 +120,7 @@ pub fn json_lines<R: Read + BufRead + Send>(
             serde_json::from_str(&text)
                 .map_err(|error| anyhow!("not a JSON object: {}", json_cause(&error)))
         });
-        Ok(Record { name: name.clone(), line, cells })
+        Ok(Record { name: name.clone(), line, cells, is_header: false })
     })
 }
 

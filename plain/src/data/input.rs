@@ -1,11 +1,13 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::Example;
+use super::batches::read_ahead;
 use super::catalog::{Entry, catalog};
 use super::columns::{Columns, Label};
 use super::dedup::{DedupArgs, Dropped};
@@ -18,6 +20,7 @@ use crate::flags::{part, usage};
 
 /// What to read, and which of its rows.
 #[derive(Debug, Clone, clap::Args)]
+#[command(group(clap::ArgGroup::new("parts").args(["holdout", "folds", "carve"]).multiple(true)))]
 pub struct Input {
     /// A data set of the catalog (see --list), a directory with the files of each split, or files: names, quoted
     /// patterns such as 'part-*.jsonl.gz', `-` for standard input; or org/name[@revision] on the hub
@@ -37,7 +40,7 @@ pub struct Input {
     #[arg(long, value_name = "COL")]
     pub pair: Option<String>,
 
-    /// Column of the label; `none` leaves labels out [default: the catalog's, else `label` if it is there]
+    /// Column of the label; `none` leaves labels out of what is written [default: the catalog's, else `label` if it is there]
     #[arg(long, value_name = "COL")]
     pub label: Option<String>,
 
@@ -59,8 +62,9 @@ pub struct Input {
     #[arg(long, requires = "cut")]
     pub stratify: bool,
 
-    /// Keep rows of one value in this column together when splitting; a part may then be some rows short
-    #[arg(long, value_name = "COL")]
+    /// Keep rows of one value in this column together when splitting; a part may then be some rows short; `none` lets
+    /// them fall apart [default: the catalog's]
+    #[arg(long, value_name = "COL", requires = "parts")]
     pub group_by: Option<String>,
 
     /// Where the data set lacks a validation or a test split, take one of this share out of train, stratified by label
@@ -91,8 +95,6 @@ pub struct Dataset {
     pub labels: Vec<String>,
     /// Data set, split, digests of the files, and how rows were chosen.
     pub source: Value,
-    /// What the user should hear.
-    pub notes: Vec<String>,
     /// Rows left out by --skip-bad, counted as the examples are read.
     pub skipped: Skipped,
     /// What --dedup dropped, once the examples have been read.
@@ -101,6 +103,11 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// The same, its first rows read already: as many as are worth keeping, until `enough` is set.
+    pub fn read_ahead(self, enough: &AtomicBool) -> Self {
+        Self { examples: read_ahead(self.examples, enough), ..self }
+    }
+
     /// Every text, the second of a pair after the first.
     pub fn texts(self) -> impl Iterator<Item = Result<String>> + Send {
         self.examples.flat_map(|example| match example {
@@ -138,7 +145,6 @@ impl Input {
         Ok(Dataset {
             labels: plan.labels(),
             source: self.describe(&plan, dropped.as_deref())?,
-            notes: self.notes(&plan.sources[0].shelf),
             skipped: plan.skipped,
             dropped,
             examples,
@@ -155,6 +161,7 @@ impl Input {
             label: Some("none".into()),
             reading: Reading {
                 format: Format::of(path).or(self.reading.format),
+                no_header: self.reading.no_header && Format::of(path).is_none_or(Format::is_table),
                 ..self.reading.clone()
             },
             limit: None,
@@ -195,7 +202,7 @@ impl Input {
         };
         let carved = selection.carve.is_some();
         let split = if carved { "train".to_owned() } else { base };
-        let columns = self.columns(&shelf, &split, carved);
+        let columns = self.columns(&shelf, &split, &selection);
         let columns = columns.named(shelf.classes(&split, &self.reading)?);
         let source = Source { shelf, split, columns, reading: self.reading.clone() };
         Ok((source, selection))
@@ -208,15 +215,16 @@ impl Input {
         let part = lacks.iter().position(|&split| split == base).map(|i| i + 1);
         let part = part.or_else(|| (base == "train" && !lacks.is_empty()).then_some(0));
         let carve = self.carve.zip(part).map(|(share, part)| (vec![share; lacks.len()], part));
-        let (stratify, grouped) = (self.stratify, self.group_by.is_some());
         let holdout = cut.filter(|_| base == "train");
-        let holdout = holdout.map(|cut| Holdout { cut, held, stratify, grouped });
+        let holdout = holdout.map(|cut| Holdout { cut, held, stratify: self.stratify });
         Selection { carve, holdout, seed: self.seed }
     }
 
     /// The catalog's columns, with what the flags say instead.
-    fn columns(&self, shelf: &Shelf, split: &str, carved: bool) -> Columns {
+    fn columns(&self, shelf: &Shelf, split: &str, selection: &Selection) -> Columns {
         let mut columns = shelf.columns(split);
+        let Selection { carve, holdout, .. } = selection;
+        let by_label = carve.is_some() || holdout.as_ref().is_some_and(|holdout| holdout.stratify);
         if !self.text.is_empty() {
             columns.text = self.text.clone();
         }
@@ -224,13 +232,18 @@ impl Input {
         let catalogued = shelf.entry.as_ref().and_then(|entry| entry.label.as_ref());
         match self.label.as_deref() {
             None => {}
+            Some("none") if by_label => columns.unlabelled = true,
             Some("none") => columns = Columns { label: Label::None, names: Vec::new(), ..columns },
             Some(column) => {
                 columns.label = Label::Column(column.into());
                 columns.names.retain(|_| catalogued.is_some_and(|label| label == column));
             }
         }
-        columns.group = self.group_by.clone().or(columns.group.filter(|_| carved));
+        columns.group = self
+            .group_by
+            .clone()
+            .or(columns.group)
+            .filter(|by| by != "none" && !selection.is_all());
         columns
     }
 
@@ -260,24 +273,12 @@ impl Input {
         say("seed", json!(self.seed));
         let carved = plan.parts.iter().any(|part| part.selection.carve.is_some());
         self.carve.filter(|_| carved).iter().for_each(|share| say("carve", json!(share)));
-        self.group_by.iter().for_each(|column| say("group_by", json!(column)));
+        let group = plan.sources.iter().find_map(|source| source.columns.group.as_ref());
+        group.iter().for_each(|column| say("group_by", json!(column)));
         self.limit.iter().for_each(|limit| say("limit", json!(limit)));
         let holdout = plan.parts.iter().find_map(|part| part.selection.holdout.as_ref());
         let held = holdout.map(|holdout| holdout.to_json());
         held.iter().flat_map(Value::as_object).flatten().for_each(|(k, v)| say(k, v.clone()));
         Ok(source)
-    }
-
-    fn notes(&self, shelf: &Shelf) -> Vec<String> {
-        let group = shelf.entry.as_ref().and_then(|entry| entry.group.as_ref());
-        let leak = group.filter(|_| {
-            (self.holdout.is_some() || self.folds.folds.is_some()) && self.group_by.is_none()
-        });
-        let note = |group| {
-            format!(
-                "rows of one {group} may fall on both sides; --group-by {group} keeps them together"
-            )
-        };
-        leak.map(note).into_iter().collect()
     }
 }

@@ -25,13 +25,13 @@ mod texts;
 mod utf8;
 
 pub use batches::{in_batches, read as read_batch};
-pub use catalog::{Entry, catalog, table};
+pub use catalog::{Entry, catalog, listing};
 pub use dedup::{Found, Print, Seen};
 pub use input::{Dataset, Examples, Input};
 pub use line::{Line, text_lines};
 pub use near::{Sketch, word};
 pub use read::{Format, Reading, name_of, open as records};
-pub use shelf::fetch;
+pub use shelf::{fetch, files_named};
 pub use split::choose;
 pub use texts::hashes;
 
@@ -47,4 +47,11 @@ pub struct Example {
     pub label: Option<String>,
     /// Row number in the source, counted from 0 before any split, limit or shuffle.
     pub row: u64,
+}
+
+impl Example {
+    /// Bytes of text.
+    fn bytes(&self) -> usize {
+        self.text.len() + self.pair.as_deref().map_or(0, str::len)
+    }
 }

@@ -131,7 +131,7 @@ fn read(path: &Path, lossy: bool, send: &SyncSender<Vec<Record>>) -> Result<()> 
             }
             let record = |cells| {
                 row += 1;
-                Record { name: name.clone(), line: row, cells }
+                Record { name: name.clone(), line: row, cells, is_header: false }
             };
             if send.send(rows.into_iter().map(record).collect()).is_err() {
                 return Ok(());

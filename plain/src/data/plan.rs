@@ -3,7 +3,7 @@
 use std::iter;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use super::columns::{Columns, Row, Rows, rows};
@@ -11,10 +11,11 @@ use super::dedup::{Dedup, batch, without_repeats};
 use super::files;
 use super::input::Examples;
 use super::read::Reading;
-use super::select::{Numbers, Selection, sample};
+use super::select::{Cut, Holdout, Numbers, Selection, sample};
 use super::shelf::Shelf;
 use super::skipped::Skipped;
 use super::split::Key;
+use crate::flags::usage;
 
 /// One split of a data set as it lies there, read as often as wanted.
 pub struct Source {
@@ -56,6 +57,20 @@ struct Survey {
     rows: Option<Arc<Vec<Row>>>,
 }
 
+impl Survey {
+    /// Rows that repeat none before them.
+    fn rows_left(&self) -> usize {
+        self.repeats.iter().filter(|repeat| !**repeat).count()
+    }
+}
+
+/// Fails where a fold would have no row.
+fn check_folds(selection: &Selection, rows: usize) -> Result<()> {
+    let Some(Holdout { cut: Cut::Fold { of, .. }, .. }) = selection.holdout else { return Ok(()) };
+    ensure!(of <= rows || rows == 0, usage(format!("--folds {of}: train has {rows} rows")));
+    Ok(())
+}
+
 impl Plan {
     /// Adds rows of a source, which may be there already.
     pub fn add(&mut self, source: Source, selection: Selection) {
@@ -72,8 +87,8 @@ impl Plan {
 
     /// Names of the classes, where all sources have the same.
     pub fn labels(&self) -> Vec<String> {
-        let first = &self.sources[0].columns.names;
-        let same = self.sources.iter().all(|source| source.columns.names == *first);
+        let Columns { names: first, unlabelled, .. } = &self.sources[0].columns;
+        let same = !unlabelled && self.sources.iter().all(|source| source.columns.names == *first);
         if same { first.clone() } else { Vec::new() }
     }
 
@@ -123,6 +138,7 @@ impl Plan {
         let first = |source: &Source| survey(source.open(&self.skipped)?, source, dedup.as_mut());
         let surveys: Vec<Survey> = self.sources.iter().map(first).collect::<Result<_>>()?;
         let choose = |part: &Part| {
+            check_folds(&part.selection, surveys[part.source].rows_left())?;
             part.selection.choose(&surveys[part.source].keys, &surveys[part.source].repeats)
         };
         let mut wanted = self.parts.iter().map(choose).collect::<Result<Vec<_>>>()?;

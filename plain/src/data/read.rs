@@ -4,7 +4,7 @@ use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
 use super::bytes::Source;
@@ -73,6 +73,8 @@ pub struct Record {
     pub line: u64,
     /// Column names and values; an error for this row alone.
     pub cells: Result<Map<String, Value>>,
+    /// No row but the names of a table's columns, the cells empty.
+    pub is_header: bool,
 }
 
 /// Rows in order; an error of the iterator itself ends it.
@@ -89,6 +91,10 @@ impl Format {
             "txt" | "text" => Some(Self::Text),
             _ => None,
         }
+    }
+
+    pub fn is_table(self) -> bool {
+        matches!(self, Self::Csv | Self::Tsv)
     }
 }
 
@@ -152,6 +158,17 @@ impl Reading {
         by_name.map(|format| format == Format::Parquet).or_else(by_bytes) == Some(true)
     }
 
+    /// Fails where a flag means nothing for this format.
+    fn check(&self, name: &str, format: Format) -> Result<()> {
+        let paragraphs = self.documents == Documents::Paragraph && format != Format::Text;
+        let cause = || usage(format!("{name}: --documents paragraph is for files of text"));
+        ensure!(!paragraphs, cause().hint("--format text reads it as text"));
+        let cause = || usage(format!("{name}: --no-header is for CSV and TSV"));
+        let cure = "--format csv or tsv reads it as a table";
+        ensure!(!self.no_header || format.is_table(), cause().hint(cure));
+        Ok(())
+    }
+
     /// Without a format the name decides, then the first bytes: `PAR1` begins Parquet, `{` JSON lines, anything else is
     /// text.
     fn records(&self, path: &Path) -> Result<Records> {
@@ -165,6 +182,7 @@ impl Reading {
         }
         let told = self.format.or_else(|| Format::of(path));
         if told == Some(Format::Parquet) {
+            self.check(&name, Format::Parquet)?;
             return Ok(Box::new(parquet::records(path, self.lossy)?));
         }
         let source = Source::open(path).with_context(|| name.to_string())?;
@@ -174,10 +192,7 @@ impl Reading {
             _ => Format::Text,
         };
         let (format, header) = (told.unwrap_or(sniffed), !self.no_header);
-        if self.documents == Documents::Paragraph && format != Format::Text {
-            let cure = "--format text reads it as text";
-            bail!(usage(format!("{name}: --documents paragraph is for files of text")).hint(cure));
-        }
+        self.check(&name, format)?;
         let decode = if self.lossy { lossy } else { strict };
         Ok(match format {
             Format::Csv => table::csv(name, source, header, decode)?,
@@ -203,10 +218,11 @@ mod tests {
         let path = dir.path().join(name);
         std::fs::write(&path, bytes).unwrap();
         let cells = |record: Result<Record>| {
-            let Record { name, line, cells } = record?;
+            let Record { name, line, cells, .. } = record?;
             Ok((line, cells.with_context(|| format!("{name}:{line}"))?))
         };
-        open(&[path], reading)?.map(cells).collect()
+        let is_row = |record: &Result<Record>| record.as_ref().map_or(true, |r| !r.is_header);
+        open(&[path], reading)?.filter(is_row).map(cells).collect()
     }
 
     fn plain() -> Reading {

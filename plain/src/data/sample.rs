@@ -83,7 +83,7 @@ pub fn records(name: &str) -> Result<Records> {
         let mut rng = generator(&purpose, 0, 0);
         rng.set_stream(row);
         let cells = Ok(grammar.record(&split, &mut rng));
-        Ok(Record { name: name.clone(), line: row + 1, cells })
+        Ok(Record { name: name.clone(), line: row + 1, cells, is_header: false })
     })))
 }
 

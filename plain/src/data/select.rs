@@ -49,7 +49,6 @@ pub struct Holdout {
     /// The rows left out are wanted, not the others.
     pub held: bool,
     pub stratify: bool,
-    pub grouped: bool,
 }
 
 /// What is left out of train.
@@ -91,7 +90,8 @@ impl Numbers {
             Some(group) => number(&mut self.groups, group.clone()),
             None => self.rows - 1,
         };
-        Key { label: number(&mut self.labels, row.example.label.clone()), group }
+        let label = row.stratum.as_ref().or(row.example.label.as_ref());
+        Key { label: number(&mut self.labels, label.cloned()), group }
     }
 }
 
@@ -114,7 +114,7 @@ impl Selection {
             keep(&mut rows, parts.iter().map(|p| p == part));
         }
         if let Some(holdout) = &self.holdout {
-            let keys: Vec<Key> = rows.iter().map(|&row| holdout.key(&keys[row], row)).collect();
+            let keys: Vec<Key> = rows.iter().map(|&row| keys[row]).collect();
             let held = holdout.held(&keys, self.seed)?;
             keep(&mut rows, held.into_iter().map(|held| held == holdout.held));
         }
@@ -136,11 +136,6 @@ pub fn sample(wanted: &mut [Vec<bool>], limit: usize, seed: u64) -> Result<()> {
 }
 
 impl Holdout {
-    /// The catalog's groups bind when carving only; here a row stands alone unless `--group-by` was given.
-    fn key(&self, key: &Key, row: usize) -> Key {
-        if self.grouped { *key } else { Key { group: row as u32, ..*key } }
-    }
-
     /// True for each row that is left out of train.
     fn held(&self, keys: &[Key], seed: u64) -> Result<Vec<bool>> {
         let of_share = |share| {
@@ -184,18 +179,18 @@ mod tests {
     use proptest::prelude::*;
 
     fn keys(rows: u32, groups: u32) -> Vec<Key> {
-        (0..rows).map(|row| Key { label: row % 3, group: row * 7 % groups }).collect()
+        (0..rows).map(|row| Key { label: row % 3, group: row % groups }).collect()
     }
 
-    fn selection(cut: Cut, held: bool, (stratify, grouped): (bool, bool), seed: u64) -> Selection {
-        Selection { carve: None, holdout: Some(Holdout { cut, held, stratify, grouped }), seed }
+    fn selection(cut: Cut, held: bool, stratify: bool, seed: u64) -> Selection {
+        Selection { carve: None, holdout: Some(Holdout { cut, held, stratify }), seed }
     }
 
     proptest! {
         /// The two parts of a cut are all rows, and the folds' left-out parts too, each row once.
         #[test]
-        fn parts_make_up_the_whole(rows in 40..200u32, seed: u64, how: (bool, bool), repeat in 2..9usize) {
-            let keys = keys(rows, 20);
+        fn parts_make_up_the_whole(rows in 40..200u32, seed: u64, how: bool, groups in 20..400u32, repeat in 2..9usize) {
+            let keys = keys(rows, groups);
             let repeats: Vec<bool> = (0..keys.len()).map(|row| row % repeat == 1).collect();
             let times = |selections: &[Selection]| {
                 let mut times = vec![0; keys.len()];

@@ -168,6 +168,12 @@ fn unknown(data: &str) -> anyhow::Error {
     fault(cause, "prep --list prints the catalog; a data set of the hub is called org/name")
 }
 
+/// The files that `data` names or has patterns of; none of a data set by name, or of a folder's splits.
+pub fn files_named(data: &[String], own: Option<&Path>) -> Result<Vec<PathBuf>> {
+    let known = catalog(own)?.iter().any(|entry| *data == [entry.name.as_str()]);
+    Ok(if known { Vec::new() } else { files::expand(data).unwrap_or_default() })
+}
+
 /// Fetches the splits of a data set of the catalog, or of the hub; gives their files.
 pub fn fetch(data: &str, splits: &[String], own: Option<&Path>) -> Result<Vec<PathBuf>> {
     let nowhere = Path::new("");

@@ -38,12 +38,15 @@ fn table<R: Read + Send + 'static>(
     table: Table,
 ) -> Result<Records> {
     let mut reader = builder.from_reader(input);
-    let mut columns = Vec::new();
+    let (mut columns, mut header) = (Vec::new(), None);
     if reader.has_headers() {
         let first = reader.byte_headers().map_err(|error| table.fatal(error))?;
         columns = table.header(first).with_context(|| format!("{}:1", table.name))?;
+        let empty = columns.iter().map(|column| (column.clone(), "".into())).collect();
+        header =
+            (!columns.is_empty()).then(|| Record { is_header: true, ..table.record(1, Ok(empty)) });
     }
-    Ok(Box::new(reader.into_byte_records().map(move |record| match record {
+    let rows = reader.into_byte_records().map(move |record| match record {
         Ok(record) => {
             if columns.is_empty() {
                 columns = (0..record.len()).map(|i| i.to_string()).collect();
@@ -55,7 +58,8 @@ fn table<R: Read + Send + 'static>(
             Some(cause) => Ok(table.record(table.line(error.position()), Err(cause))),
             None => Err(table.fatal(error)),
         },
-    })))
+    });
+    Ok(Box::new(header.into_iter().map(Ok).chain(rows)))
 }
 
 impl Table {
@@ -79,7 +83,7 @@ impl Table {
     }
 
     fn record(&self, line: u64, cells: Result<Map<String, Value>>) -> Record {
-        Record { name: self.name.clone(), line, cells }
+        Record { name: self.name.clone(), line, cells, is_header: false }
     }
 
     /// The csv crate ends a record at CR, and so has not yet counted the line when the next one starts at LF.

@@ -34,6 +34,8 @@ pub struct Header {
     pub max_length: u32,
     /// Where adjacent sequences of one row are windows of its text: the tokens each repeats of the one before.
     pub stride: Option<u32>,
+    /// A sequence may have several texts, one after the other.
+    pub join: bool,
     /// Data set, split and digest of what was read.
     pub source: serde_json::Value,
     /// The command line that wrote it.
@@ -67,6 +69,9 @@ impl Meta {
         if let Some(stride) = h.stride {
             map.insert("stride".into(), stride.to_string());
         }
+        if h.join {
+            map.insert("join".into(), "true".into());
+        }
         if let Some(labels) = &self.labels {
             map.insert("labels".into(), serde_json::to_string(labels)?);
         }
@@ -90,6 +95,7 @@ impl Meta {
             special: serde_json::from_str(get(map, "special")?).context("metadata `special`")?,
             max_length: parse(map, "max_length")?,
             stride: map.contains_key("stride").then(|| parse(map, "stride")).transpose()?,
+            join: map.get("join").is_some_and(|join| join == "true"),
             source: serde_json::from_str(get(map, "source")?).context("metadata `source`")?,
             command: get(map, "command")?.to_owned(),
         };

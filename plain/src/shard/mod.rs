@@ -1,5 +1,6 @@
 //! The token shard: segments back to back, each one a complete safetensors blob. See `docs/formats.md`.
 
+mod columns;
 mod header;
 mod ints;
 mod layout;

@@ -35,7 +35,7 @@ impl Labels {
         self.index.get(name).copied()
     }
 
-    fn add(&mut self, name: &str) -> usize {
+    pub(super) fn add(&mut self, name: &str) -> usize {
         if let Some(at) = self.find(name) {
             return at;
         }

@@ -1,7 +1,7 @@
 //! One segment, checked whole before anything in it is used.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, bail, ensure};
 use memmap2::Mmap;
@@ -44,6 +44,8 @@ pub struct Segment {
     words: Range<usize>,
     rows: Range<usize>,
     texts: Option<Range<usize>>,
+    /// Which of `texts` each sequence was made of, once it has been asked for.
+    places: OnceLock<Option<Vec<u32>>>,
     masked: Option<(Range<usize>, Range<usize>)>,
 }
 
@@ -56,7 +58,7 @@ pub struct View<'a> {
     /// The class, an index into the segment's label names.
     pub label: Option<usize>,
     pub row: u64,
-    /// Hashes of its text, and of the second text of a pair, where the shard has them for each sequence.
+    /// Hashes of its text, and of the second text of a pair, where the shard tells which they are.
     pub texts: Option<(u64, Option<u64>)>,
     /// Positions to predict, counted from the start of the *segment*, u32 each.
     masked: Ints<'a>,
@@ -133,6 +135,7 @@ impl Segment {
             words: tensors.sized("words", Dtype::U8, t.div_ceil(8))?,
             rows: tensors.sized("rows", Dtype::U64, len)?,
             texts: tensors.any("texts", Dtype::U64)?,
+            places: OnceLock::new(),
             masked,
             meta,
             bytes,
@@ -294,12 +297,26 @@ impl Segment {
         }
     }
 
-    /// The hashes of sequence `i`, where each sequence is a text or a pair of texts.
+    /// The hashes of the text, or the pair of texts, sequence `i` was made of.
     fn texts_of(&self, i: usize) -> Option<(u64, Option<u64>)> {
         let bytes = self.at(self.texts.as_ref()?);
         let each = if self.is_pairs() { 2 } else { 1 };
-        let hash = |at: usize| u64_at(bytes, i * each + at);
-        (bytes.len() == self.len * each * 8).then(|| (hash(0), (each == 2).then(|| hash(1))))
+        let place = self.places.get_or_init(|| self.places(bytes.len() / 8 / each)).as_ref()?[i];
+        let hash = |at: usize| u64_at(bytes, place as usize * each + at);
+        Some((hash(0), (each == 2).then(|| hash(1))))
+    }
+
+    /// The place of each sequence's text among `texts`: they are in the order of the rows. Nothing where sequences have
+    /// several texts, or a text has no sequence.
+    fn places(&self, texts: usize) -> Option<Vec<u32>> {
+        let rows = self.at(&self.rows);
+        let next = |place: &mut u32, i: usize| {
+            *place += u32::from(i > 0 && u64_at(rows, i) != u64_at(rows, i - 1));
+            Some(*place)
+        };
+        let places: Vec<u32> = (0..self.len).scan(0, next).collect();
+        let all = places.last().map_or(0, |last| *last as usize + 1) == texts;
+        (all && !self.meta.header.join).then_some(places)
     }
 
     /// The row of sequence `i`. Panics beyond `len`.

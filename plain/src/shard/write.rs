@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 use safetensors::Dtype;
 use serde_json::json;
 
+use super::columns::{Columns, id_dtype};
 use super::header::{Header, Meta};
 use super::ints::{self, width};
 use super::masking::{MaskedSequence, Masker};
@@ -15,8 +16,8 @@ use super::open::Labels;
 use super::segment::Segment;
 use crate::flags::fault;
 
-/// Tokens after which a segment is closed: 32 MiB of ids, so that a pipe moves and memory stays bounded.
-const SEGMENT: usize = 1 << 24;
+/// Tokens after which a segment is closed: 8 MiB of ids, so that a pipe moves and memory stays bounded.
+const SEGMENT: usize = 1 << 22;
 
 /// One sequence to write.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -34,16 +35,22 @@ pub struct Writer<W> {
     out: W,
     header: Header,
     names: Option<Labels>,
-    pending: Vec<Sequence>,
+    columns: Columns,
+    /// The first sequence of the segment: its row, whether it has a label, whether it is a pair.
+    first: Option<(u64, bool, bool)>,
+    /// The row of the last one.
+    last: Option<u64>,
     texts: Vec<u8>,
-    tokens: usize,
+    /// Of texts no sequence has come from yet: they go into the segment of their first.
+    coming: Vec<u8>,
     written: bool,
 }
 
 impl<W: Write> Writer<W> {
     pub fn new(out: W, header: Header) -> Self {
-        let (pending, texts) = (Vec::new(), Vec::new());
-        Self { out, header, names: None, pending, texts, tokens: 0, written: false }
+        let columns = Columns::new(width(header.vocab_size));
+        let (first, last, texts, coming) = (None, None, Vec::new(), Vec::new());
+        Self { out, header, names: None, columns, first, last, texts, coming, written: false }
     }
 
     /// Fixes the label names and their order. Without it a segment lists the names it meets, sorted.
@@ -54,12 +61,25 @@ impl<W: Write> Writer<W> {
 
     /// Names the text, and the second text of a pair, that the next sequences are made of, by their hashes.
     pub fn texts(&mut self, (text, pair): (u64, Option<u64>)) {
-        self.texts.extend(text.to_le_bytes());
-        self.texts.extend(pair.iter().flat_map(|hash| hash.to_le_bytes()));
+        self.coming.extend(text.to_le_bytes());
+        self.coming.extend(pair.iter().flat_map(|hash| hash.to_le_bytes()));
     }
 
     /// Fails where the sequence does not fit the header, or has a label where others have none.
     pub fn push(&mut self, sequence: Sequence) -> Result<()> {
+        self.check(&sequence)?;
+        // The sequences of a row stay in one segment: elsewhere equal rows say nothing.
+        if self.columns.len() >= SEGMENT && self.last != Some(sequence.row) {
+            self.flush()?;
+        }
+        self.texts.append(&mut self.coming);
+        let Sequence { row, label, second, .. } = &sequence;
+        self.first.get_or_insert((*row, label.is_some(), second.is_some()));
+        self.last = Some(*row);
+        self.columns.push(&sequence, self.names.as_ref())
+    }
+
+    fn check(&self, sequence: &Sequence) -> Result<()> {
         let row = sequence.row;
         ensure!(!sequence.tokens.is_empty(), "row {row}: no tokens");
         ensure!(sequence.tokens.len() == sequence.words.len(), "row {row}: word bits are missing");
@@ -70,32 +90,21 @@ impl<W: Write> Writer<W> {
             largest < self.header.vocab_size,
             "row {row}: token {largest} is not in the vocabulary"
         );
-        if let Some(first) = self.pending.first() {
-            let same = first.label.is_some() == sequence.label.is_some();
-            ensure!(
-                same,
-                fault(
-                    format!("row {row}: some rows have a label and others have none"),
-                    "--label none leaves labels out"
-                )
-            );
-            let same = first.second.is_some() == sequence.second.is_some();
-            ensure!(same, "row {row}: some rows are pairs and others are not");
-        }
-        // The windows of a row stay in one segment: elsewhere equal rows say nothing.
-        let goes_on = self.header.stride.is_some()
-            && self.pending.last().is_some_and(|last| last.row == sequence.row);
-        if self.tokens >= SEGMENT && !goes_on {
-            self.flush()?;
-        }
-        self.tokens += sequence.tokens.len();
-        self.pending.push(sequence);
-        if self.tokens >= SEGMENT && self.header.stride.is_none() { self.flush() } else { Ok(()) }
+        let Some((first, labelled, pairs)) = self.first else { return Ok(()) };
+        let (with, without) = if labelled { (first, row) } else { (row, first) };
+        let cause =
+            || format!("row {without} has no label, and row {with} has one (rows count from 0)");
+        let cure = "--label none leaves labels out";
+        ensure!(labelled == sequence.label.is_some(), fault(cause(), cure));
+        let same = pairs == sequence.second.is_some();
+        ensure!(same, "row {row}: some rows are pairs and others are not");
+        Ok(())
     }
 
     /// Writes what is left; a shard without sequences still gets one segment.
     pub fn finish(mut self) -> Result<W> {
-        if !self.pending.is_empty() || !self.written {
+        self.texts.append(&mut self.coming);
+        if self.first.is_some() || !self.written {
             self.flush()?;
         }
         self.out.flush()?;
@@ -103,97 +112,19 @@ impl<W: Write> Writer<W> {
     }
 
     fn flush(&mut self) -> Result<()> {
-        let pending = std::mem::take(&mut self.pending);
-        self.tokens = 0;
-        self.written = true;
-        let labels = match pending.first() {
-            Some(first) if first.label.is_some() => Some(self.label_names(&pending)),
-            _ => None,
-        };
-        let columns = Columns::new(&pending, width(self.header.vocab_size), labels.as_ref())?;
-        let labels = labels.map(|labels| labels.names().to_vec());
+        let columns = Columns::new(width(self.header.vocab_size));
+        let columns = std::mem::replace(&mut self.columns, columns);
+        let (labels, numbers) = columns.labels(self.names.as_ref());
+        let labels = self.first.is_some_and(|(_, labelled, _)| labelled).then_some(labels);
         let meta = Meta { header: self.header.clone(), labels, masked: None };
         let texts = std::mem::take(&mut self.texts);
-        let mut tensors = columns.tensors(width(self.header.vocab_size));
+        (self.first, self.last, self.written) = (None, None, true);
+        let mut tensors = columns.tensors(&numbers);
         if !texts.is_empty() {
             tensors.insert(0, ("texts", Dtype::U64, texts.len() / 8, &texts));
         }
         write_segment(&mut self.out, &meta, &tensors)
     }
-
-    fn label_names(&self, sequences: &[Sequence]) -> Labels {
-        self.names.clone().unwrap_or_else(|| {
-            let mut names: Vec<_> = sequences.iter().filter_map(|s| s.label.clone()).collect();
-            names.sort_unstable_by(|a, b| by_number(a).cmp(&by_number(b)).then_with(|| a.cmp(b)));
-            names.dedup();
-            Labels::new(names)
-        })
-    }
-}
-
-/// Sorts "2" before "10", and numbers before words.
-fn by_number(name: &str) -> (bool, i64) {
-    name.parse().map_or((true, 0), |number| (false, number))
-}
-
-/// The tensors of a segment, as bytes.
-#[derive(Default)]
-struct Columns {
-    tokens: Vec<u8>,
-    offsets: Vec<u8>,
-    second: Vec<u8>,
-    labels: Vec<u8>,
-    words: Vec<u8>,
-    rows: Vec<u8>,
-}
-
-impl Columns {
-    fn new(sequences: &[Sequence], width: usize, labels: Option<&Labels>) -> Result<Self> {
-        let mut columns = Self { offsets: vec![0; 8], ..Default::default() };
-        let mut t = 0;
-        for sequence in sequences {
-            for (&token, &word) in sequence.tokens.iter().zip(&sequence.words) {
-                ints::push(&mut columns.tokens, token, width);
-                if t % 8 == 0 {
-                    columns.words.push(0);
-                }
-                columns.words[t / 8] |= u8::from(word) << (t % 8);
-                t += 1;
-            }
-            columns.offsets.extend((t as u64).to_le_bytes());
-            columns.rows.extend(sequence.row.to_le_bytes());
-            columns.second.extend(sequence.second.iter().flat_map(|second| second.to_le_bytes()));
-            if let (Some(labels), Some(name)) = (labels, &sequence.label) {
-                let label = labels.find(name);
-                let Some(label) = label else {
-                    bail!("row {}: unknown label {name:?}", sequence.row)
-                };
-                columns.labels.extend((label as i64).to_le_bytes());
-            }
-        }
-        Ok(columns)
-    }
-
-    fn tensors(&self, width: usize) -> Vec<(&'static str, Dtype, usize, &[u8])> {
-        let n = self.rows.len() / 8;
-        let mut tensors = vec![
-            ("offsets", Dtype::U64, n + 1, &self.offsets[..]),
-            ("rows", Dtype::U64, n, &self.rows[..]),
-        ];
-        if !self.labels.is_empty() {
-            tensors.push(("labels", Dtype::I64, n, &self.labels[..]));
-        }
-        tensors.push(("tokens", id_dtype(width), self.tokens.len() / width, &self.tokens[..]));
-        if !self.second.is_empty() {
-            tensors.push(("second", Dtype::U16, n, &self.second[..]));
-        }
-        tensors.push(("words", Dtype::U8, self.words.len(), &self.words[..]));
-        tensors
-    }
-}
-
-fn id_dtype(width: usize) -> Dtype {
-    if width == 2 { Dtype::U16 } else { Dtype::U32 }
 }
 
 /// Masks `segment` and writes it; `first` is the number of its first sequence within the epoch.

@@ -69,6 +69,13 @@ impl Against {
         rows: impl FnOnce(bool) -> Result<Dataset>,
         out: &mut impl Write,
     ) -> Result<String> {
+        let directory = || {
+            fault(
+                format!("{}: is a directory", path.display()),
+                "name a token shard or a file of rows",
+            )
+        };
+        ensure!(!path.is_dir(), directory());
         let mut batch = data::read_batch(&mut ours.examples)?;
         let pairs = batch.first().is_some_and(|example| example.pair.is_some());
         let named = || path.display().to_string();

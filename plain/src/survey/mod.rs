@@ -14,13 +14,13 @@ mod vectors;
 
 use std::fmt::Display;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
 use crate::cli;
-use crate::data::Input;
+use crate::data::{self, Input};
 use crate::flags::{fault, usage};
 use crate::text::{Encoding, Tokenizer};
 use compare::Comparison;
@@ -61,6 +61,8 @@ impl Survey {
     /// Does what was asked for; nothing if nothing was.
     pub fn run(&self, place: &Place) -> Result<Option<String>> {
         self.against.check_limit()?;
+        self.check_files(place)?;
+        place.input.dedup.check(self.against.against.is_some())?;
         if let [a, b] = &self.compare[..] {
             let found = Comparison::of([a, b], place.input, place.dir, place.tokenizer()?)?;
             return place.tell(&found.to_json(), &found).map(Some);
@@ -97,10 +99,26 @@ impl Survey {
         Ok(Some(found.summary()))
     }
 
+    /// Fails where an output would take the place of another, or of something that is read.
+    fn check_files(&self, place: &Place) -> Result<()> {
+        let Input { source, catalog, .. } = place.input;
+        let mut inputs = data::files_named(source, catalog.as_deref())?;
+        let Select { select_near, vectors, control, neighbours, .. } = &self.select;
+        let named = [&self.against.against, select_near, catalog, &place.encoding.tokenizer];
+        inputs.extend(named.into_iter().flatten().cloned());
+        let vectors = vectors.iter().flat_map(|files| files.split(','));
+        inputs.extend(self.compare.iter().map(String::as_str).chain(vectors).map(PathBuf::from));
+        let mut outputs = vec![("-o", place.output)];
+        let besides = [("--control", control), ("--neighbours", neighbours)];
+        let asked = besides.into_iter().filter(|(_, path)| path.is_some());
+        outputs.extend(asked.map(|(flag, path)| (flag, path.as_deref())));
+        cli::apart(&outputs, &inputs)
+    }
+
     fn leaks(&self, other: &Path, place: &Place) -> Result<String> {
         let mut out = cli::text_output(place.output)?;
         let rows = |pairs| place.input.of_file(other, pairs).open(place.dir);
-        let how = (place.input.dedup.similarity, place.encoding);
+        let how = (place.input.dedup.similarity(), place.encoding);
         let report = |data| self.against.report(other, data, how, rows, &mut out);
         let found = read::with_data(place.input, place.dir, report);
         out.commit().and(found)
@@ -178,6 +196,7 @@ mod tests {
             special,
             max_length: 64,
             stride: None,
+            join: false,
             source,
             command,
         };

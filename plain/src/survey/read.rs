@@ -12,7 +12,7 @@ use crate::text::Tokenizer;
 pub fn each(
     examples: Examples,
     tokenizer: Option<&Tokenizer>,
-    mut take: impl FnMut(Example, &[u32]),
+    mut take: impl FnMut(Example, &[u32]) + Send,
 ) -> Result<()> {
     let Some(tokenizer) = tokenizer else {
         for example in examples {
@@ -37,7 +37,6 @@ pub fn with_data<T>(
     read: impl FnOnce(Dataset) -> Result<T>,
 ) -> Result<T> {
     let data = input.open(dir)?;
-    data.notes.iter().for_each(cli::note);
     let (skipped, dropped) = (data.skipped.clone(), data.dropped.clone());
     let done = read(data)?;
     skipped.some().iter().for_each(cli::warn);
@@ -75,7 +74,7 @@ pub fn each_text(
     input: &Input,
     dir: &Path,
     tokenizer: Option<&Tokenizer>,
-    mut take: impl FnMut(Example, &[u32]),
+    mut take: impl FnMut(Example, &[u32]) + Send,
 ) -> Result<()> {
     let Some((name, segments)) = shards(input)? else {
         return with_data(input, dir, |data| each(data.examples, tokenizer, take));

@@ -94,8 +94,12 @@ impl Corpus {
         if self.shard.is_labelled() {
             writer = writer.labels(self.shard.labels().names().to_vec());
         }
-        for &at in places {
-            self.shard.view(at).texts.into_iter().for_each(|texts| writer.texts(texts));
+        // A text that is in several sequences is named once.
+        let text = |at: usize| Some((self.shard.view(at).row, self.shard.view(at).texts?));
+        let named = places.iter().all(|&at| text(at).is_some());
+        for (i, &at) in places.iter().enumerate() {
+            let own = text(at).filter(|_| named && (i == 0 || text(places[i - 1]) != text(at)));
+            own.into_iter().for_each(|(_, texts)| writer.texts(texts));
             writer.push(self.sequence(at))?;
         }
         writer.finish().map(|_| ())

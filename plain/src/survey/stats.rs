@@ -225,14 +225,11 @@ mod tests {
                 row,
             };
         let examples: Vec<_> = (0..).zip(rows).map(example).map(Ok).collect();
-        let (labels, notes) = (vec!["a".to_owned(), "z".to_owned()], Vec::new());
+        let labels = vec!["a".to_owned(), "z".to_owned()];
         let skipped = Default::default();
         let examples: crate::data::Examples = Box::new(examples.into_iter());
-        Stats::of(
-            Dataset { labels, source: json!({}), notes, skipped, dropped: None, examples },
-            None,
-        )
-        .unwrap()
+        Stats::of(Dataset { labels, source: json!({}), skipped, dropped: None, examples }, None)
+            .unwrap()
     }
 
     #[test]
@@ -246,7 +243,7 @@ mod tests {
         let label = |name, rows, share| json!({"label": name, "rows": rows, "share": share});
         let wanted = json!([label("b", 3, 0.75), label("a", 1, 0.25), label("z", 0, 0.0)]);
         assert_eq!(json["labels"], wanted);
-        assert_eq!((&json["words"]["total"], &json["characters"]["max"]), (&json!(6), &json!(3)));
+        assert_eq!((&json["words"]["total"], &json["characters"]["max"]), (&json!(6), &json!(5)));
     }
 
     #[test]

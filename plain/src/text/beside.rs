@@ -1,12 +1,15 @@
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Files of a directory that appear in it together: they are written in a directory of their own, then moved, in the
-/// order they were begun.
+use super::FILES;
+
+/// A tokenizer's files, and others, that appear in a directory together: they are written in one of their own, then
+/// moved, in the order they were begun. Errors name the place a file was to have.
 pub struct Beside {
     beside: TempDir,
     dir: PathBuf,
@@ -16,9 +19,11 @@ pub struct Beside {
 impl Beside {
     /// Begins in `dir`, which is made if it is not there.
     pub fn new(dir: &Path) -> Result<Self> {
-        fs::create_dir_all(dir)?;
+        let named = || dir.display().to_string();
+        fs::create_dir_all(dir).with_context(named)?;
         let mut builder = tempfile::Builder::new();
-        let beside = builder.prefix(".tokenizer.").suffix(".partial").tempdir_in(dir)?;
+        let beside =
+            builder.prefix(".tokenizer.").suffix(".partial").tempdir_in(dir).with_context(named)?;
         Ok(Self { beside, dir: dir.to_owned(), names: Vec::new() })
     }
 
@@ -34,16 +39,32 @@ impl Beside {
     }
 
     pub fn write(&mut self, name: &str, bytes: impl AsRef<[u8]>) -> Result<()> {
-        Ok(fs::write(self.file(name), bytes)?)
+        fs::write(self.file(name), bytes).with_context(|| self.named(name))
     }
 
     pub fn write_json(&mut self, name: &str, value: &Value) -> Result<()> {
         self.write(name, serde_json::to_string_pretty(value)? + "\n")
     }
 
-    /// Gives the files their places.
+    /// Where a file is to be, for messages.
+    pub fn named(&self, name: &str) -> String {
+        self.dir.join(name).display().to_string()
+    }
+
+    /// Gives the files their places. What another tokenizer left there goes: it would be read along with this one.
     pub fn finish(self) -> Result<()> {
-        let moved = |name: &String| fs::rename(self.path().join(name), self.dir.join(name));
-        Ok(self.names.iter().try_for_each(moved)?)
+        for name in FILES.iter().filter(|name| !self.names.iter().any(|own| own == *name)) {
+            match fs::remove_file(self.dir.join(name)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(error).with_context(|| self.named(name));
+                }
+                _ => {}
+            }
+        }
+        let moved = |name: &String| {
+            let done = fs::rename(self.path().join(name), self.dir.join(name));
+            done.with_context(|| self.named(name))
+        };
+        self.names.iter().try_for_each(moved)
     }
 }

@@ -8,12 +8,13 @@ use std::sync::{Mutex, PoisonError};
 
 use aho_corasick::AhoCorasick;
 use anyhow::{Result, anyhow};
+use dashmap::DashMap;
 use tokenizers::{Model, Tokenizer};
 
 use super::division::Division;
 use super::failed;
 
-/// Tokens remembered by a thread, beyond which it forgets all.
+/// Words and tokens a thread remembers, and words it adds to what all know, beyond which all is forgotten.
 const REMEMBERED: usize = 1 << 20;
 /// Bytes of the longest word or chunk that is remembered.
 const LONGEST: usize = 64;
@@ -36,6 +37,10 @@ pub struct Part<'a> {
 }
 
 impl Body {
+    fn with_room(tokens: usize) -> Self {
+        Self { tokens: Vec::with_capacity(tokens), words: Vec::with_capacity(tokens) }
+    }
+
     pub fn len(&self) -> usize {
         self.tokens.len()
     }
@@ -48,6 +53,18 @@ impl Body {
         self.tokens.push(token);
         self.words.push(begins);
     }
+
+    fn extend(&mut self, marked: &[u32]) {
+        marked.iter().for_each(|token| self.push(token & !BEGINS, token & BEGINS != 0));
+    }
+}
+
+impl Part<'_> {
+    /// The tokens, with `BEGINS` where that holds.
+    fn marked(&self) -> impl Iterator<Item = u32> {
+        let marked = self.tokens.iter().zip(self.words);
+        marked.map(|(token, begins)| token | if *begins { BEGINS } else { 0 })
+    }
 }
 
 /// Encodes with a tokenizer, as it would.
@@ -55,14 +72,37 @@ pub struct Encoder {
     division: Option<Division>,
     /// Finds tokens that were added to the vocabulary: what they do to their neighbours is the library's to say.
     added: Option<AhoCorasick>,
+    /// What any thread has asked for.
+    shared: Shared,
     memories: Mutex<Vec<Memory>>,
 }
 
-/// Tokens of words met.
+/// The tokens of words, each with `BEGINS` where that holds.
+type Shared = DashMap<Box<str>, Box<[u32]>, foldhash::fast::RandomState>;
+
+/// Tokens of short words a thread has met.
 #[derive(Default)]
 pub struct Memory {
-    places: HashMap<Box<str>, Range<usize>, foldhash::fast::RandomState>,
+    /// Words with their letters in the table itself, so that a look is one look.
+    words: HashMap<u128, Known, foldhash::fast::RandomState>,
+    /// Of words of several tokens.
     tokens: Vec<u32>,
+    /// How many words the library was asked for.
+    asked: usize,
+}
+
+enum Known {
+    Token(u32),
+    /// Where in `Memory::tokens` they are.
+    Place(Range<u32>),
+}
+
+/// The bytes of a word and their number, if that fits.
+fn short(word: &str) -> Option<u128> {
+    let mut bytes = [0; 16];
+    bytes[15] = word.len() as u8;
+    bytes[..15].get_mut(..word.len())?.copy_from_slice(word.as_bytes());
+    Some(u128::from_le_bytes(bytes))
 }
 
 impl Encoder {
@@ -71,7 +111,8 @@ impl Encoder {
         let added: Vec<&str> = added.values().map(|token| token.content.as_str()).collect();
         let find = (!added.is_empty()).then(|| AhoCorasick::new(&added));
         let added = find.transpose().map_err(|error| anyhow!("its added tokens: {error}"))?;
-        Ok(Self { division: Division::of(tokenizer), added, memories: Mutex::default() })
+        let division = Division::of(tokenizer);
+        Ok(Self { division, added, shared: Shared::default(), memories: Mutex::default() })
     }
 
     /// Runs `work` with what some thread remembers, if any does.
@@ -84,7 +125,7 @@ impl Encoder {
     }
 
     pub fn body(&self, tokenizer: &Tokenizer, text: &str, memory: &mut Memory) -> Result<Body> {
-        let mut body = Body::default();
+        let mut body = Body::with_room(text.len() / 4);
         let added = || self.added.as_ref().is_some_and(|added| added.is_match(text));
         let Some(division) = self.division.filter(|_| !added()) else {
             ask(tokenizer, text, &mut body)?;
@@ -97,11 +138,12 @@ impl Encoder {
                 while !rest.is_empty() {
                     let (word, after) = rest.split_at(division.word(rest.as_bytes()));
                     let ask = |body: &mut Body| ask_model(tokenizer, division, word, body);
-                    memory.recall(word, &mut body, ask)?;
+                    memory.recall(&self.shared, word, &mut body, ask)?;
                     rest = after;
                 }
             } else {
-                memory.recall(chunk, &mut body, |body| ask(tokenizer, chunk, body))?;
+                let ask = |body: &mut Body| ask(tokenizer, chunk, body);
+                memory.recall(&self.shared, chunk, &mut body, ask)?;
             }
         }
         Ok(body)
@@ -109,35 +151,61 @@ impl Encoder {
 }
 
 impl Memory {
-    /// Adds the tokens of `text` to `body`; `ask` adds them where they are not remembered.
+    /// Adds the tokens of `text` to `body`; `ask` adds them where no thread knows them.
     fn recall(
         &mut self,
+        shared: &Shared,
         text: &str,
         body: &mut Body,
         ask: impl FnOnce(&mut Body) -> Result<()>,
     ) -> Result<()> {
-        if let Some(place) = self.places.get(text) {
-            for token in &self.tokens[place.clone()] {
-                body.push(token & !BEGINS, token & BEGINS != 0);
+        let word = short(text);
+        if let Some(known) = word.and_then(|word| self.words.get(&word)) {
+            match known {
+                Known::Token(token) => body.extend(&[*token]),
+                Known::Place(Range { start, end }) => {
+                    body.extend(&self.tokens[*start as usize..*end as usize]);
+                }
             }
             return Ok(());
         }
         let before = body.len();
-        ask(body)?;
-        if text.len() <= LONGEST {
-            self.remember(text, body.part(before..body.len()));
+        match shared.get(text) {
+            Some(known) => body.extend(&known),
+            None => {
+                ask(body)?;
+                self.tell(shared, text, body.part(before..body.len()));
+            }
         }
+        word.into_iter().for_each(|word| self.remember(word, body.part(before..body.len())));
         Ok(())
     }
 
-    fn remember(&mut self, text: &str, part: Part) {
-        if self.tokens.len() > REMEMBERED {
-            *self = Self::default();
+    fn tell(&mut self, shared: &Shared, text: &str, part: Part) {
+        self.asked += 1;
+        if self.asked > REMEMBERED {
+            self.asked = 0;
+            shared.clear();
         }
-        let start = self.tokens.len();
-        let marked = part.tokens.iter().zip(part.words);
-        self.tokens.extend(marked.map(|(token, begins)| token | if *begins { BEGINS } else { 0 }));
-        self.places.insert(text.into(), start..self.tokens.len());
+        if text.len() <= LONGEST {
+            shared.insert(text.into(), part.marked().collect());
+        }
+    }
+
+    fn remember(&mut self, word: u128, part: Part) {
+        if self.words.len() + self.tokens.len() > REMEMBERED {
+            (self.words, self.tokens) = Default::default();
+        }
+        let start = self.tokens.len() as u32;
+        self.tokens.extend(part.marked());
+        let known = match self.tokens[start as usize..] {
+            [token] => {
+                self.tokens.pop();
+                Known::Token(token)
+            }
+            _ => Known::Place(start..self.tokens.len() as u32),
+        };
+        self.words.insert(word, known);
     }
 }
 

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::Encoded;
+use super::{Encoded, Texts};
 use crate::shard::Sequence;
 
 /// What was encoded, for a summary.
@@ -14,10 +14,11 @@ pub struct Count {
 }
 
 impl Count {
-    /// Adds a row, whose text is in these pieces.
-    pub fn row(&mut self, text: &str, pieces: &[Encoded]) {
+    /// Adds a row, whose text is in these pieces; without a word it is empty.
+    pub fn row(&mut self, (text, pair): Texts, pieces: &[Encoded]) {
         self.rows += 1;
-        self.empty += u64::from(text.is_empty());
+        let blank = |text: &str| text.trim().is_empty();
+        self.empty += u64::from(blank(text) && pair.is_none_or(blank));
         self.truncated += u64::from(pieces.iter().any(|piece| piece.truncated));
     }
 

@@ -14,6 +14,7 @@ use super::train::described;
 use super::words::{Growth, Proposal, Words};
 use super::{FILES, Tokenizer};
 use crate::flags::{fault, usage};
+use crate::shard::Manifest;
 
 /// Texts counted at a time.
 const BATCH: usize = 4096;
@@ -103,7 +104,7 @@ impl Base {
 
     /// Writes tokenizer, config and, last, weights; returns the new tokenizer.
     fn write(&self, growth: Growth, words: &[Proposal], dir: &Path) -> Result<Tokenizer> {
-        let mut files = Beside::new(dir).with_context(|| dir.display().to_string())?;
+        let mut files = Beside::new(dir)?;
         let first = self.tokenizer.vocab_size();
         let ids: BTreeMap<u32, &str> = (first..).zip(words.iter().map(|p| &p.word[..])).collect();
         self.write_tokenizer(growth, &ids, &mut files)?;
@@ -117,6 +118,11 @@ impl Base {
             );
         }
         files.write("words.jsonl", self.list(&ids, words))?;
+        // It has met the texts its base has.
+        let met = self.dir.join(Manifest::FILE);
+        if met.exists() {
+            files.write(Manifest::FILE, fs::read(&met)?)?;
+        }
         let size = self.vocab.max(first as usize + words.len());
         let mut config = self.config.clone();
         config["vocab_size"] = json!(size);
@@ -124,8 +130,9 @@ impl Base {
         let new: Vec<New> = (first..).zip(words.iter().map(|p| p.pieces.clone())).collect();
         let from = || self.dir.join("model.safetensors").display().to_string();
         let to = files.file("model.safetensors");
-        rows::grow(&self.weights, self.vocab, size, &new, &to).with_context(from)?;
-        files.finish().with_context(|| dir.display().to_string())?;
+        let grown = rows::grow(&self.weights, self.vocab, size, &new).with_context(from)?;
+        grown.write(&to).with_context(|| files.named("model.safetensors"))?;
+        files.finish()?;
         Ok(extended)
     }
 

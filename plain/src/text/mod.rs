@@ -15,7 +15,7 @@ mod words;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use tokenizers::TruncationDirection;
@@ -52,6 +52,7 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     encoder: Encoder,
     digest: String,
+    vocab_size: u32,
     special: Special,
     longest: Option<u32>,
     direction: TruncationDirection,
@@ -82,10 +83,14 @@ impl Encoded {
     }
 }
 
+/// The tokenizer of a shard where none is named.
+const TOKENIZER: &str = "distilroberta-base";
+
 /// Which tokenizer, how long its sequences may be, and what becomes of longer texts.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Encoding {
     /// Directory of a model, its tokenizer.json, or a model of the hub, org/name[@revision]
+    /// [default, where a shard is written: distilroberta-base]
     #[arg(long, value_name = "MODEL")]
     pub tokenizer: Option<PathBuf>,
 
@@ -97,12 +102,15 @@ pub struct Encoding {
 }
 
 impl Encoding {
+    /// The same, its tokenizer a file of this machine.
+    pub fn fetched(self) -> Result<Self> {
+        let path = self.tokenizer.as_deref().unwrap_or(Path::new(TOKENIZER));
+        Ok(Self { tokenizer: Some(Tokenizer::file(path)?), ..self })
+    }
+
     /// Opens the tokenizer, set to cut what is too long as the flags say.
     pub fn open(&self) -> Result<Tokenizer> {
-        let Some(path) = &self.tokenizer else {
-            let cure = "name a model, its directory or org/name on the hub, or ask for the rows themselves with --jsonl";
-            bail!(usage("no --tokenizer given").hint(cure));
-        };
+        let path = self.tokenizer.as_deref().unwrap_or(Path::new(TOKENIZER));
         let mut tokenizer = Tokenizer::open(path)?;
         let length = self.length.max_length.unwrap_or(tokenizer.max_length());
         tokenizer.cut(length, self.packing.cut(&self.length))?;
@@ -117,19 +125,25 @@ impl Tokenizer {
     /// Opens `tokenizer.json`, given itself, its directory or its name on the hub, with the settings of the files
     /// beside it.
     pub fn open(path: &Path) -> Result<Self> {
-        let path = hub::tokenizer(path)?;
-        let file = if path.is_dir() { path.join("tokenizer.json") } else { path };
+        let file = Self::file(path)?;
         Self::read(&file).with_context(|| file.display().to_string())
     }
 
+    /// The tokenizer.json that `path` means, downloaded if need be.
+    fn file(path: &Path) -> Result<PathBuf> {
+        let path = hub::tokenizer(path)?;
+        let file = if path.is_dir() { path.join("tokenizer.json") } else { path };
+        let cure = "name a directory that has it, or a model of the hub (org/name)";
+        match file.metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Err(fault(error.to_string(), cure)).with_context(|| file.display().to_string())
+            }
+            _ => Ok(file),
+        }
+    }
+
     fn read(file: &PathBuf) -> Result<Self> {
-        let bytes = std::fs::read(file).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => fault(
-                error.to_string(),
-                "name a directory that has it, or a model of the hub (org/name)",
-            ),
-            _ => error.into(),
-        })?;
+        let bytes = std::fs::read(file)?;
         let config = Config::beside(file)?;
         let mut inner = tokenizers::Tokenizer::from_bytes(&bytes)
             .map_err(|error| anyhow!("not a tokenizer: {error}"))?;
@@ -138,11 +152,13 @@ impl Tokenizer {
         inner.with_padding(None).with_truncation(None).map_err(failed)?;
         let (special, encoder) = (config.special(&inner)?, Encoder::new(&inner)?);
         let frames = [Frame::of(&inner, false)?, Frame::of(&inner, true)?];
-        let digest = format!("{:x}", Sha256::digest(&bytes));
+        let vocab = inner.get_vocab(true);
+        let largest = vocab.values().max().map_or(0, |id| id + 1);
         Ok(Self {
+            digest: format!("{:x}", Sha256::digest(&bytes)),
+            vocab_size: largest.max(vocab.len() as u32),
             inner,
             encoder,
-            digest,
             special,
             longest: config.longest(),
             direction,
@@ -185,6 +201,7 @@ impl Tokenizer {
             special: self.special.clone(),
             max_length: self.max_length(),
             stride: if let Cut::Windows(stride) = self.cut { Some(stride) } else { None },
+            join: self.cut == Cut::Whole,
             source,
             command,
         }
@@ -201,8 +218,7 @@ impl Tokenizer {
 
     /// One more than the largest id.
     pub fn vocab_size(&self) -> u32 {
-        let largest = self.inner.get_vocab(true).into_values().max().map_or(0, |id| id + 1);
-        largest.max(self.inner.get_vocab_size(true) as u32)
+        self.vocab_size
     }
 
     /// The text of some tokens, special ones left out.

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 
 use super::body::Part;
 use super::cut::{Cut, fitting};
-use super::{Count, Encoded, Tokenizer};
+use super::{Count, Encoded, Texts, Tokenizer};
 use crate::flags::usage;
 use crate::shard::Sequence;
 
@@ -25,15 +25,16 @@ impl<'a> Packer<'a> {
         Self { tokenizer, count: Count::default(), tokens: vec![], words: vec![], row: 0 }
     }
 
-    /// The sequences that are whole once `text`, of row `row`, has come as `pieces`. Fails on a label where texts are joined.
+    /// The sequences that are whole once `texts`, of row `row`, have come as `pieces`. Fails on a label where texts are
+    /// joined.
     pub fn add(
         &mut self,
-        text: &str,
+        texts: Texts,
         pieces: Vec<Encoded>,
         label: Option<String>,
         row: u64,
     ) -> Result<Vec<Sequence>> {
-        self.count.row(text, &pieces);
+        self.count.row(texts, &pieces);
         let sequences: Vec<Sequence> = if self.tokenizer.cut == Cut::Whole {
             let cure = "--label none leaves labels out";
             ensure!(label.is_none(), usage("--join: texts with labels stay apart").hint(cure));

@@ -5,6 +5,7 @@
 //! Embeddings for Pretrained Language Models").
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -13,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors, View};
+use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
 
 use crate::flags::fault;
 
@@ -73,12 +74,29 @@ pub fn map(dir: &Path) -> Result<Mmap> {
     unsafe { Mmap::map(&file.with_context(named)?) }.with_context(named)
 }
 
-/// Writes the tensors in `weights` to `path`, those with a row for each of `vocab` tokens grown to `size` rows. Dtypes,
-/// other tensors and metadata stay.
-pub fn grow(weights: &[u8], vocab: usize, size: usize, new: &[New], path: &Path) -> Result<()> {
+/// The tensors of a file to be, and its metadata.
+pub struct Grown<'a> {
+    tensors: Vec<(String, Stored<'a>)>,
+    about: Option<HashMap<String, String>>,
+}
+
+impl Grown<'_> {
+    pub fn write(self, path: &Path) -> Result<()> {
+        let written = safetensors::serialize_to_file(self.tensors, self.about, path);
+        // The whole error would say its cause twice.
+        written.map_err(|error| match error {
+            SafeTensorError::IoError(error) => error.into(),
+            error => error.into(),
+        })
+    }
+}
+
+/// The tensors in `weights`, those with a row for each of `vocab` tokens grown to `size` rows. Dtypes, other tensors and
+/// metadata stay.
+pub fn grow<'a>(weights: &'a [u8], vocab: usize, size: usize, new: &[New]) -> Result<Grown<'a>> {
     let file = SafeTensors::deserialize(weights)?;
     let (_, about) = SafeTensors::read_metadata(weights)?;
-    let mut all = Vec::new();
+    let mut tensors = Vec::new();
     let mut embedded = false;
     for (name, view) in file.iter() {
         let is_table = TABLES.iter().any(|end| name.ends_with(end));
@@ -91,10 +109,10 @@ pub fn grow(weights: &[u8], vocab: usize, size: usize, new: &[New], path: &Path)
                 data: Cow::Borrowed(view.data()),
             },
         };
-        all.push((name.to_owned(), tensor));
+        tensors.push((name.to_owned(), tensor));
     }
     ensure!(embedded, "it has no word embeddings (no tensor named …{})", TABLES[0]);
-    Ok(safetensors::serialize_to_file(all, about.metadata().clone(), path)?)
+    Ok(Grown { tensors, about: about.metadata().clone() })
 }
 
 fn grown(view: &TensorView, vocab: usize, size: usize, new: &[New]) -> Result<Stored<'static>> {
@@ -178,7 +196,8 @@ mod tests {
         for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
             let path = tempfile::NamedTempFile::new().unwrap();
             let old = weights(dtype, &values);
-            grow(&old, 3, 5, &[(3, vec![0, 2]), (4, vec![1, 1])], path.path()).unwrap();
+            let new = [(3, vec![0, 2]), (4, vec![1, 1])];
+            grow(&old, 3, 5, &new).unwrap().write(path.path()).unwrap();
             let new = std::fs::read(path.path()).unwrap();
             let (old, new) =
                 (SafeTensors::deserialize(&old).unwrap(), SafeTensors::deserialize(&new).unwrap());
@@ -205,10 +224,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_by_name() {
-        let path = tempfile::NamedTempFile::new().unwrap();
-        let cause = |bytes: &[u8], vocab| {
-            format!("{:#}", grow(bytes, vocab, 9, &[], path.path()).unwrap_err())
-        };
+        let cause =
+            |bytes: &[u8], vocab| format!("{:#}", grow(bytes, vocab, 9, &[]).err().unwrap());
         let said = cause(&weights(Dtype::F32, &[0.0; 6]), 4);
         assert!(said.contains("tensor ") && said.contains("`vocab_size` 4"), "{said}");
         let said = cause(&weights(Dtype::I32, &[0.0; 6]), 3);
@@ -219,5 +236,12 @@ mod tests {
 
     fn stored_one() -> Stored<'static> {
         Stored { dtype: Dtype::F32, shape: vec![1], data: vec![0; 4].into() }
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let grown = Grown { tensors: Vec::new(), about: None };
+        let error = grown.write(Path::new("/nowhere/a.safetensors")).unwrap_err();
+        assert_eq!(format!("{error:#}").matches("os error 2").count(), 1, "{error:#}");
     }
 }

@@ -19,6 +19,7 @@ use tokenizers::{
 
 use super::beside::Beside;
 use super::failed;
+use crate::flags::fault;
 
 const LONGEST: u32 = 512;
 const CONTINUED: &str = "##";
@@ -48,34 +49,38 @@ impl Kind {
 }
 
 /// Trains on `texts` and writes the files of a tokenizer with at most `size` tokens into `dir`. The bytes written
-/// depend on the texts alone. Fails, writing nothing, if a text fails, or if the letters and special tokens are
-/// more than `size`.
+/// depend on the texts alone. Returns how many tokens there are. Fails, writing nothing, if a text fails, if no text has
+/// a word, or if the letters and special tokens are more than `size`.
 pub fn train(
     kind: Kind,
     size: usize,
     texts: impl Iterator<Item = Result<String>> + Send,
     dir: &Path,
-) -> Result<()> {
-    let mut failure = None;
+) -> Result<usize> {
+    let (mut failure, mut blank) = (None, true);
     let texts = texts.map_while(|text| text.map_err(|error| failure = Some(error)).ok());
+    let texts = texts.inspect(|text| blank &= text.trim().is_empty());
     let (mut tokenizer, vocab) = match kind {
         Kind::Bpe => byte_level(size, texts)?,
         Kind::Wordpiece => word_pieces(size, texts)?,
     };
     failure.map_or(Ok(()), Err)?;
+    ensure!(!blank, fault("there is no word to train a tokenizer on", "give it more text"));
     ensure!(
         vocab <= size,
         "special tokens and letters alone are {vocab} tokens, more than the {size} wanted"
     );
     tokenizer.add_special_tokens(&kind.added());
-    write(kind, &tokenizer, dir).with_context(|| dir.display().to_string())
+    write(kind, &tokenizer, dir)?;
+    Ok(vocab)
 }
 
 /// Writes the files into `dir`, tokenizer.json last.
 fn write(kind: Kind, tokenizer: &Tokenizer, dir: &Path) -> Result<()> {
     let mut files = Beside::new(dir)?;
     let whole: Value = serde_json::from_str(&tokenizer.to_string(false).map_err(failed)?)?;
-    for saved in tokenizer.get_model().save(files.path(), None).map_err(failed)? {
+    let saved = tokenizer.get_model().save(files.path(), None).map_err(failed);
+    for saved in saved.with_context(|| dir.display().to_string())? {
         files.file(&saved.file_name().unwrap_or_default().to_string_lossy());
     }
     for (name, value) in [

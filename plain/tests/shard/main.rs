@@ -29,7 +29,16 @@ fn header(vocab_size: u32) -> Header {
         all: (0..SPECIAL).collect(),
     };
     let (tokenizer, source, command) = ("0123".into(), json!({"data": "test"}), "prep".into());
-    Header { tokenizer, vocab_size, special, max_length: 64, stride: None, source, command }
+    Header {
+        tokenizer,
+        vocab_size,
+        special,
+        max_length: 64,
+        stride: None,
+        join: false,
+        source,
+        command,
+    }
 }
 
 fn by(seed: u64, epoch: u64, prob: f64) -> MaskedBy {
@@ -193,6 +202,45 @@ proptest! {
     }
 }
 
+/// The hash of each sequence's text, of a shard with these rows and texts.
+fn texts(header: &Header, rows: &[u64], texts: &[u64]) -> Vec<Option<u64>> {
+    let mut writer = Writer::new(Vec::new(), header.clone());
+    texts.iter().for_each(|&hash| writer.texts((hash, None)));
+    for &row in rows {
+        let (tokens, words) = (vec![5], vec![true]);
+        writer.push(Sequence { tokens, words, second: None, label: None, row }).unwrap();
+    }
+    let segment = one(&writer.finish().unwrap());
+    (0..rows.len()).map(|i| segment.view(i).texts.map(|(hash, _)| hash)).collect()
+}
+
+#[test]
+fn sequences_know_their_text() {
+    let header = header(9);
+    assert_eq!(texts(&header, &[3, 3, 5], &[7, 8]), [7, 7, 8].map(Some));
+    // A text without a sequence: which one it is cannot be told.
+    assert_eq!(texts(&header, &[3, 3, 5], &[7, 8, 9]), [None; 3]);
+    assert_eq!(texts(&Header { join: true, ..header }, &[3, 5], &[7, 8]), [None; 2]);
+}
+
+#[test]
+fn a_row_stays_in_one_segment() {
+    let mut writer = Writer::new(Vec::new(), header(9));
+    // A segment is full with two of them.
+    let (tokens, words) = (vec![5; 1 << 23], vec![true; 1 << 23]);
+    for rows in [&[0; 3][..], &[1]] {
+        writer.texts((rows[0] + 10, None));
+        for &row in rows {
+            let (tokens, words) = (tokens.clone(), words.clone());
+            writer.push(Sequence { tokens, words, second: None, label: None, row }).unwrap();
+        }
+    }
+    let segments = read(&writer.finish().unwrap()).unwrap();
+    let of = |segment: &Segment| (segment.len(), segment.view(segment.len() - 1).texts);
+    let all: Vec<_> = segments.iter().map(of).collect();
+    assert_eq!(all, [(3, Some((10, None))), (1, Some((11, None)))]);
+}
+
 /// Touches whatever a program would touch of a segment that passed for valid, and writes it again.
 fn use_all(segment: &Segment) {
     let again = one(&write(segment.header(), &contents(segment)));
@@ -235,13 +283,12 @@ fn the_writer_refuses_what_the_reader_would() {
     refused(
         &header,
         Sequence { label: Some("a".into()), ..good.clone() },
-        "some rows have a label",
+        "has no label, and row 0 has one",
     );
     let mut writer = Writer::new(Vec::new(), header.clone());
     let error = writer.push(Sequence { second: Some(4), ..good.clone() }).unwrap_err();
     assert!(error.to_string().contains("past its end"), "{error}");
     let mut writer = Writer::new(Vec::new(), header).labels(vec!["a".into()]);
-    writer.push(Sequence { label: Some("b".into()), row: 3, ..good }).unwrap();
-    let error = writer.finish().map(|_| ()).unwrap_err();
+    let error = writer.push(Sequence { label: Some("b".into()), row: 3, ..good }).unwrap_err();
     assert_eq!(error.to_string(), "row 3: unknown label \"b\"");
 }
