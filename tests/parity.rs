@@ -266,13 +266,28 @@ fn untied_decoders() {
     }
 }
 
+/// Of peft and of AdapterHub, each with every weight moved from where it began.
+const ADAPTERS: [&str; 11] = [
+    "lora",
+    "rslora",
+    "dora",
+    "patterns",
+    "pissa",
+    "olora",
+    "ia3",
+    "seq_bn",
+    "double_seq_bn",
+    "par_bn",
+    "scaled_par_bn",
+];
+
 #[test]
-fn adapters_of_peft_load() {
+fn adapters_of_peft_and_adapterhub_load() {
     let Some(dir) = fixtures() else { return };
     for name in models(dir) {
         let dir = dir.join(&name);
         let reference = Reference::new(&dir.join("io.safetensors"));
-        for adapter in ["lora", "rslora", "dora", "patterns", "pissa", "olora", "ia3"] {
+        for adapter in ADAPTERS {
             let Loaded { model, parameters } =
                 classifier(&dir.join(adapter), Some(&dir.join("cls")));
             let logits = model.logits(&reference.batch, true);
@@ -316,9 +331,9 @@ fn checkpoints_load_in_transformers() {
     }
 }
 
-/// An adapter of ours, on a base with a classifier and on one without a pooler, in peft.
+/// An adapter of ours, on a base with a classifier and on one without a pooler, in the library whose files it has.
 #[test]
-fn our_adapters_load_in_peft() {
+fn our_adapters_load_in_python() {
     let Some(dir) = fixtures() else { return };
     for name in models(dir) {
         let reference = Reference::new(&dir.join(&name).join("io.safetensors"));
@@ -334,13 +349,17 @@ fn our_adapters_load_in_peft() {
             ("cls", "--method dora --init pissa"),
             ("cls", "--method ia3"),
             ("mlm", "--method ia3 --targets ffn"),
+            ("cls", "--method adapter"),
+            ("mlm", "--method adapter --adapter-kind double --non-linearity gelu"),
+            ("cls", "--method adapter --adapter-kind parallel --reduction 5"),
         ] {
             let base = dir.join(&name).join(kind);
             let out = tempfile::tempdir().unwrap();
             let logits = trained_adapter(&base, flags, &reference, out.path());
             let io = out.path().join("io.safetensors");
-            write_io(&io, &reference, &logits, "lora");
-            check(&[out.path(), &io, Path::new("--base"), &base], "lora");
+            let kind = if flags.contains("method adapter") { "adapterhub" } else { "lora" };
+            write_io(&io, &reference, &logits, kind);
+            check(&[out.path(), &io, Path::new("--base"), &base], kind);
 
             let again = classifier(out.path(), Some(&base));
             close(flags, &again.model.logits(&reference.batch, false), &logits, 1e-5);
@@ -368,7 +387,8 @@ fn trained_adapter(base: &Path, flags: &str, reference: &Reference, out: &Path) 
         let mut tensor = parameter.tensor.shallow_clone();
         let _ = no_grad(|| tensor.g_add_(&(tensor.randn_like() * 0.1)));
     }
-    save_adapter(out, (base, base), &*plan, &about, &loaded.parameters).unwrap();
+    let keys = plan.about(&loaded.parameters).unwrap();
+    save_adapter(out, (base, base), (&*plan, keys), &about, &loaded.parameters).unwrap();
     loaded.model.logits(&reference.batch, false).detach()
 }
 

@@ -129,9 +129,11 @@ fn run(args: Args) -> Result<()> {
     let done = program::train("finetune", &mut run, &mut task, parameters, &args.run, &course)?;
     let out = &args.output;
     write_texts(out, &texts)?;
-    match plan.adapter_config(parameters).is_some() {
-        true => save_adapter(out, (&args.model, &from), &*plan, &config, parameters)?,
-        false => save_model(out, &config, &from, parameters)?,
+    match plan.about(parameters) {
+        Some(about) => {
+            save_adapter(out, (&args.model, &from), (&*plan, about), &config, parameters)?
+        }
+        None => save_model(out, &config, &from, parameters)?,
     }
     run.finish(&done)
 }

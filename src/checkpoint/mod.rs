@@ -1,6 +1,7 @@
 //! Hugging Face directories in and out, and adapters beside them. Names are audited both ways.
 
 mod adapter;
+mod adapterhub;
 mod fits;
 mod load;
 mod names;

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use super::{names, write_tensors};
+use super::{adapterhub, names, write_tensors};
 use crate::model::Architecture;
 use crate::nn::Parameters;
 use crate::text::FILES;
@@ -60,6 +60,7 @@ pub fn save_model(
     copy_tokenizer(tokenizer, dir)?;
     // An adapter left from another run would be read in place of these weights.
     remove(dir, &["adapter_config.json", "adapter_model.safetensors"])?;
+    remove(dir, &adapterhub::FILES)?;
     let passengers = parameters.left_over().iter().filter(|(name, _)| names::is_pooler(name));
     let floats: Vec<_> =
         passengers.map(|(name, t)| (name.clone(), t.totype(tch::Kind::Float))).collect();

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use crate::nn::{Activation, Batch, Dropout, LayerNorm, Linear, Scope, attention};
+use crate::nn::{Activation, AddNorm, Batch, Dropout, Linear, Scope, attention};
 
 /// What an architecture calls the parts of a layer.
 #[derive(Debug, Clone, Copy)]
@@ -40,10 +40,10 @@ pub struct Block {
     key: Linear,
     value: Linear,
     attention_output: Linear,
-    attention_norm: LayerNorm,
+    attention_norm: AddNorm,
     intermediate: Linear,
     output: Linear,
-    output_norm: LayerNorm,
+    output_norm: AddNorm,
     config: BlockConfig,
 }
 
@@ -51,7 +51,7 @@ impl Block {
     pub fn new(scope: &Scope, names: &BlockNames, config: BlockConfig) -> Self {
         let BlockConfig { hidden, intermediate, eps, init_std, .. } = config;
         let linear = |name, from, to| Linear::new(&scope.at(name), from, to, init_std);
-        let norm = |name| LayerNorm::new(&scope.at(name), hidden, eps);
+        let norm = |name| AddNorm::new(&scope.at(name), hidden, eps);
         Self {
             query: linear(names.query, hidden, hidden),
             key: linear(names.key, hidden, hidden),
@@ -70,11 +70,12 @@ impl Block {
         let attended = self.attend(xs, batch, train);
         let attended = self.attention_output.forward(&attended, train);
         let attended = Dropout(self.config.projection_dropout).forward(attended, train);
-        let xs = self.attention_norm.forward(&(attended + xs));
+        let xs = self.attention_norm.forward(attended, xs, train);
         let inner = self.intermediate.forward(&xs, train);
         let inner = self.config.activation.forward(&inner);
         let ys = self.output.forward(&inner, train);
-        self.output_norm.forward(&(Dropout(self.config.dropout).forward(ys, train) + xs))
+        let ys = Dropout(self.config.dropout).forward(ys, train);
+        self.output_norm.forward(ys, &xs, train)
     }
 
     fn attend(&self, xs: &Tensor, batch: &Batch, train: bool) -> Tensor {

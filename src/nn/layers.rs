@@ -1,9 +1,10 @@
 //! Linear, LayerNorm, Embedding, Dropout, activations: as in torch, built at a `Scope`.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
-use super::scope::{Delta, Init, Scope};
+use super::scope::{Branch, Delta, Init, Scope};
 
 /// `y = x Wᵀ + b`.
 #[derive(Debug)]
@@ -80,6 +81,30 @@ impl LayerNorm {
     }
 }
 
+/// The end of a sublayer: the residual connection and its LayerNorm, and what the plan adds to them.
+#[derive(Debug)]
+pub struct AddNorm {
+    norm: LayerNorm,
+    branch: Option<Box<dyn Branch>>,
+}
+
+impl AddNorm {
+    pub fn new(scope: &Scope, hidden: i64, eps: f64) -> Self {
+        let norm = LayerNorm::new(scope, hidden, eps);
+        Self { norm, branch: scope.branch(hidden) }
+    }
+
+    /// A sublayer's output `ys` and its input `xs`, both `[tokens, hidden]`, as one.
+    pub fn forward(&self, ys: Tensor, xs: &Tensor, train: bool) -> Tensor {
+        let branch = self.branch.as_ref().map(|b| b.forward(&ys, xs, &self.norm, train));
+        let sum = ys + xs;
+        self.norm.forward(&match branch {
+            Some(branch) => sum + branch,
+            None => sum,
+        })
+    }
+}
+
 /// Rows of a table, by id.
 #[derive(Debug)]
 pub struct Embedding {
@@ -109,8 +134,9 @@ impl Dropout {
 }
 
 /// The non-linearities of `config.json`, under its names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
 pub enum Activation {
     Gelu,
     #[serde(alias = "gelu_fast", alias = "gelu_pytorch_tanh")]

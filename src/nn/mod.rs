@@ -7,5 +7,5 @@ mod scope;
 
 pub use attention::attention;
 pub use batch::{Batch, Ids};
-pub use layers::{Activation, Affine, Dropout, Embedding, LayerNorm, Linear};
-pub use scope::{Delta, Everything, Init, Parameter, Parameters, Peft, Scope};
+pub use layers::{Activation, AddNorm, Affine, Dropout, Embedding, LayerNorm, Linear};
+pub use scope::{Branch, Delta, Everything, Init, Parameter, Parameters, Peft, Scope};

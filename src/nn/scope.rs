@@ -10,7 +10,7 @@ use std::fmt::Debug;
 use rand::RngCore;
 use tch::{Device, Kind, Tensor};
 
-use super::layers::Affine;
+use super::layers::{Affine, LayerNorm};
 use crate::random;
 
 /// A way to fine-tune: which pretrained parameters train, and what is added to the layers that ask.
@@ -22,6 +22,17 @@ pub trait Peft: Debug {
     fn delta(&self, _at: &Scope, _own: &Affine) -> Option<Box<dyn Delta>> {
         None
     }
+
+    /// What goes beside the residual connection that ends at `at`, the place of its LayerNorm.
+    fn branch(&self, _at: &Scope, _hidden: i64) -> Option<Box<dyn Branch>> {
+        None
+    }
+}
+
+/// What a method adds at the end of a sublayer, before its LayerNorm.
+pub trait Branch: Debug {
+    /// What is added `[tokens, hidden]` to a sublayer's output `ys` and its input `xs`.
+    fn forward(&self, ys: &Tensor, xs: &Tensor, norm: &LayerNorm, train: bool) -> Tensor;
 }
 
 /// What a method makes of one linear layer.
@@ -275,6 +286,11 @@ impl<'a> Scope<'a> {
         }
         own.set(&delta.merged(own));
         None
+    }
+
+    /// What the plan adds beside the residual connection that ends here.
+    pub fn branch(&self, hidden: i64) -> Option<Box<dyn Branch>> {
+        self.peft.branch(self, hidden)
     }
 
     fn full(&self, name: &str) -> String {

@@ -2,11 +2,11 @@
 //! feature by a number that trains. Names as in peft.
 
 use anyhow::Result;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tch::{Tensor, no_grad};
 
 use super::targets::Targets;
-use super::{Method, off};
+use super::{About, Method, off};
 use crate::nn::{Affine, Delta, Init, Parameters, Peft, Scope};
 
 /// What peft scales in BERT and RoBERTa, and the same of DistilBERT. `output.dense` is also the end of attention's.
@@ -57,7 +57,7 @@ impl Peft for Ia3 {
 }
 
 impl Method for Ia3 {
-    fn adapter_config(&self, parameters: &Parameters) -> Option<Map<String, Value>> {
+    fn about(&self, parameters: &Parameters) -> Option<About> {
         let of = |end: &str| -> Vec<&str> {
             parameters.iter().filter_map(|p| p.name.strip_suffix(end)).collect()
         };
@@ -75,7 +75,7 @@ impl Method for Ia3 {
             ("fan_in_fan_out", json!(false)),
             ("init_ia3_weights", json!(true)),
         ];
-        Some(keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+        Some(About::peft(keys))
     }
 }
 

@@ -12,7 +12,7 @@ use tch::{Kind, Tensor, no_grad};
 
 use super::dora::Decomposed;
 use super::targets::{Patterns, Targets};
-use super::{Method, off, pairs};
+use super::{About, Method, off, pairs};
 use crate::nn::{Affine, Delta, Dropout, Init, Parameters, Peft, Scope};
 
 /// Settings of LoRA, rsLoRA and DoRA.
@@ -230,7 +230,7 @@ pub fn norms(weight: &Tensor) -> Tensor {
 }
 
 impl Method for Lora {
-    fn adapter_config(&self, parameters: &Parameters) -> Option<Map<String, Value>> {
+    fn about(&self, parameters: &Parameters) -> Option<About> {
         // What was taken out of the weight doubles the rank.
         let ranks: f64 = if self.initial.borrow().is_empty() { 1.0 } else { 2.0 };
         let alphas = if self.by_root { ranks.sqrt() } else { ranks };
@@ -258,7 +258,7 @@ impl Method for Lora {
                 set(key, json!(true));
             }
         }
-        Some(keys)
+        Some(About::Peft(keys))
     }
 
     fn tensors(&self, parameters: &Parameters) -> Vec<(String, Tensor)> {

@@ -1,6 +1,7 @@
 //! Methods of fine-tuning: one file each, answers to what a layer asks its `Scope` while it is built.
 
 mod bitfit;
+mod bottleneck;
 mod dora;
 mod full;
 mod head;
@@ -16,6 +17,7 @@ use serde_json::{Map, Value};
 use tch::Tensor;
 
 pub use bitfit::BitFit;
+pub use bottleneck::{Bottleneck, BottleneckConfig};
 pub use full::Full;
 pub use head::HeadOnly;
 pub use ia3::Ia3;
@@ -28,14 +30,29 @@ use targets::Patterns;
 
 /// A plan, and how what it trains is saved.
 pub trait Method: Peft {
-    /// Where its weights lie beside an untouched base: its keys of peft's `adapter_config.json`.
-    fn adapter_config(&self, _parameters: &Parameters) -> Option<Map<String, Value>> {
+    /// Where its weights lie beside an untouched base: what the config of such an adapter says of it.
+    fn about(&self, _parameters: &Parameters) -> Option<About> {
         None
     }
 
     /// What such an adapter holds, with the head, under peft's names without their prefix.
     fn tensors(&self, parameters: &Parameters) -> Vec<(String, Tensor)> {
         trained(parameters).collect()
+    }
+}
+
+/// The method's keys in the config of an adapter, by whose files it is.
+#[derive(Debug)]
+pub enum About {
+    /// peft's `adapter_config.json`.
+    Peft(Map<String, Value>),
+    /// `config` in AdapterHub's `adapter_config.json`.
+    AdapterHub(Map<String, Value>),
+}
+
+impl About {
+    fn peft(keys: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
+        Self::Peft(keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
     }
 }
 
@@ -64,6 +81,8 @@ pub enum Choice {
     Dora,
     /// Scales of keys, values and the inside of the feed-forward network (Liu et al. 2022)
     Ia3,
+    /// A bottleneck beside residual connections (Houlsby et al. 2019), in AdapterHub's files
+    Adapter,
 }
 
 /// The method and its settings, as flags.
@@ -75,6 +94,9 @@ pub struct MethodArgs {
 
     #[command(flatten)]
     pub lora: LoraConfig,
+
+    #[command(flatten)]
+    pub bottleneck: BottleneckConfig,
 
     /// Top: how many layers train
     #[arg(long, default_value_t = 1, value_name = "LAYERS")]
@@ -98,6 +120,7 @@ impl MethodArgs {
             Choice::Rslora => Box::new(lora()?.by_root()),
             Choice::Dora => Box::new(lora()?.decomposed()),
             Choice::Ia3 => Box::new(Ia3::new(&self.lora.targets)),
+            Choice::Adapter => Box::new(Bottleneck::new(&self.bottleneck, self.lora.dropout)),
         })
     }
 
@@ -120,6 +143,13 @@ pub fn from_config(config: &Value) -> Result<Box<dyn Method>> {
         Some("IA3") => Box::new(Ia3::from_config(config)?),
         _ => return Err(unread("peft_type", &config["peft_type"])),
     })
+}
+
+/// The method of `config` in AdapterHub's `adapter_config.json`.
+pub fn from_adapterhub(config: &Value) -> Result<Box<dyn Method>> {
+    let architecture = &config["architecture"];
+    ensure!(architecture.is_null(), unread("architecture", architecture));
+    Ok(Box::new(Bottleneck::from_config(config)?))
 }
 
 fn unread(key: &str, value: &Value) -> Error {

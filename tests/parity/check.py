@@ -1,4 +1,4 @@
-"""Does transformers read what tapt wrote, and compute the same? check.py mlm|cls|lora DIR IO [--base DIR].
+"""Does transformers read what tapt wrote, and compute the same? check.py mlm|cls|lora|adapterhub DIR IO [--base DIR].
 
 IO is a safetensors file with one batch (`ids`, `lengths`, `second`) and our `logits` for it: at `masked` for a
 masked-language model, per sequence otherwise. One JSON line and status 0, or the reason and status 1.
@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification
 from transformers.utils import logging
 
+import adapterhub
 from batch import pad, unpad
 
 TIED = ("decoder.weight", "decoder.bias", "vocab_projector.weight")
@@ -107,7 +108,7 @@ def compare(theirs, ours, tolerance):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=["mlm", "cls", "lora"])
+    parser.add_argument("kind", choices=["mlm", "cls", "lora", "adapterhub"])
     parser.add_argument("dir", type=Path)
     parser.add_argument("io", type=Path)
     parser.add_argument("--base", type=Path, help="the model under an adapter")
@@ -115,7 +116,9 @@ def main():
     args = parser.parse_args()
     logging.set_verbosity_error()
     torch.set_num_threads(2)
-    if args.kind == "lora":
+    if args.kind == "adapterhub":
+        model = adapterhub.load(args.dir, args.base or parser.error("adapterhub needs --base"))
+    elif args.kind == "lora":
         model = load_adapter(args.dir, args.base or parser.error("lora needs --base"))
     else:
         auto = AutoModelForMaskedLM if args.kind == "mlm" else AutoModelForSequenceClassification

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from transformers import get_linear_schedule_with_warmup
 from transformers.utils import logging
 
+import adapterhub
 import real
 from batch import pad, unpad
 from models import CONFIGS, tiny, write_bare, write_old
@@ -113,7 +114,7 @@ def every_adapter(kind, batch, cls, out, moved=0.3):
     found = {}
     for name, config in adapters(kind):
         found |= adapter(name, config, out / "cls", cls, batch, out / name, moved)
-    return found
+    return found | adapterhub.every_adapter(kind, batch, out, moved)
 
 
 def untied(mlm, batch, out):

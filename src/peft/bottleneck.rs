@@ -1,0 +1,258 @@
+//! Bottleneck adapters: down to a few features, a non-linearity, and up again, beside the residual connection.
+//!
+//! Sequential after the feed-forward network (Pfeiffer et al. 2021, "AdapterFusion", section 3.2), after both sublayers
+//! (Houlsby et al. 2019, section 2.1), or parallel to the feed-forward network with a scale (He et al. 2022, "Towards a
+//! Unified View", section 4). Where what is read and added lies is as in AdapterHub's `adapters`.
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use tch::Tensor;
+
+use super::{About, Method, off, unread};
+use crate::nn::{
+    Activation, Branch, Dropout, Init, LayerNorm, Linear, Parameters, Peft, Scope,
+};
+
+/// Settings of a bottleneck adapter.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+pub struct BottleneckConfig {
+    /// Adapter: where it lies
+    #[arg(long, value_enum, default_value_t = Place::Sequential)]
+    pub adapter_kind: Place,
+
+    /// Adapter: hidden size by features of the bottleneck [default: 16, parallel 2]
+    #[arg(long, value_name = "FACTOR", value_parser = factor)]
+    pub reduction: Option<f64>,
+
+    /// Adapter: what is done in the bottleneck [default: relu, double silu]
+    #[arg(long, value_enum)]
+    pub non_linearity: Option<Activation>,
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    let factor = text.parse().ok().filter(|factor: &f64| factor.is_finite() && *factor > 0.0);
+    factor.ok_or_else(|| "a number above 0 is wanted".to_owned())
+}
+
+/// Where adapters lie in a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// After the feed-forward network (Pfeiffer et al. 2021)
+    Sequential,
+    /// After attention and after the feed-forward network (Houlsby et al. 2019)
+    Double,
+    /// Beside the feed-forward network, scaled by a number that trains (He et al. 2022)
+    Parallel,
+}
+
+/// What an adapter reads of a sublayer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    /// Its output and its input, added and normalised.
+    Normed,
+    Output,
+    Input,
+}
+
+/// The plan: the encoder is frozen, sublayers get an adapter.
+#[derive(Debug)]
+pub struct Bottleneck {
+    after_attention: bool,
+    after_output: bool,
+    reads: Reads,
+    reduction: f64,
+    activation: Activation,
+    /// None trains.
+    scaling: Option<f64>,
+    dropout: f64,
+    /// Layers without one.
+    left_out: Vec<u64>,
+}
+
+/// How the places of LayerNorms end that close attention, and those that close the feed-forward network.
+const AFTER_ATTENTION: [&str; 2] = [".attention.output.LayerNorm", ".sa_layer_norm"];
+const AFTER_OUTPUT: [&str; 2] = [".output.LayerNorm", ".output_layer_norm"];
+
+impl Bottleneck {
+    pub fn new(config: &BottleneckConfig, dropout: f64) -> Self {
+        let place = config.adapter_kind;
+        let pick = |sequential, double, parallel| match place {
+            Place::Sequential => sequential,
+            Place::Double => double,
+            Place::Parallel => parallel,
+        };
+        let activation = if place == Place::Double { Activation::Silu } else { Activation::Relu };
+        Self {
+            after_attention: place == Place::Double,
+            after_output: true,
+            reads: [Reads::Normed, Reads::Output, Reads::Input][pick(0, 1, 2)],
+            reduction: config.reduction.unwrap_or([16.0, 16.0, 2.0][pick(0, 1, 2)]),
+            activation: config.non_linearity.unwrap_or(activation),
+            scaling: (place != Place::Parallel).then_some(1.0),
+            dropout,
+            left_out: Vec::new(),
+        }
+    }
+
+    /// From the keys of AdapterHub's `config`.
+    pub fn from_config(config: &Value) -> Result<Self> {
+        off(config, &["ln_before", "ln_after", "use_gating", "phm_layer", "inv_adapter"])?;
+        off(config, &["cross_adapter", "adapter_residual_before_ln", "stochastic_depth"])?;
+        let is = |key| config[key].as_bool().unwrap_or(false);
+        let plain = config["original_ln_after"] != json!(false)
+            && [json!(true), Value::Null].contains(&config["residual_before_ln"]);
+        let cause = || unread("residual_before_ln", &config["residual_before_ln"]);
+        ensure!(plain, cause());
+        let scaling = &config["scaling"];
+        ensure!(scaling.is_number() || scaling == "learned", unread("scaling", scaling));
+        let activation = || unread("non_linearity", &config["non_linearity"]);
+        Ok(Self {
+            after_attention: is("mh_adapter"),
+            after_output: is("output_adapter"),
+            reads: match (is("is_parallel"), is("original_ln_before")) {
+                (true, _) => Reads::Input,
+                (_, true) => Reads::Normed,
+                _ => Reads::Output,
+            },
+            reduction: config["reduction_factor"]
+                .as_f64()
+                .filter(|factor| *factor > 0.0)
+                .context("`reduction_factor` must be one number above 0")?,
+            activation: Activation::deserialize(&config["non_linearity"])
+                .map_err(|_| activation())?,
+            scaling: scaling.as_f64(),
+            dropout: config["dropout"].as_f64().unwrap_or(0.0),
+            left_out: config["leave_out"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect(),
+        })
+    }
+
+    fn is_at(&self, path: &str) -> bool {
+        let ends = |ends: [&str; 2]| ends.iter().any(|end| path.ends_with(end));
+        let attention = ends(AFTER_ATTENTION);
+        let output = ends(AFTER_OUTPUT) && !attention;
+        let layer = path.split('.').find_map(|part| part.parse().ok());
+        let left_out = layer.is_some_and(|layer| self.left_out.contains(&layer));
+        !left_out && (self.after_attention && attention || self.after_output && output)
+    }
+}
+
+impl Peft for Bottleneck {
+    fn trains(&self, _: &str) -> bool {
+        false
+    }
+
+    fn branch(&self, at: &Scope, hidden: i64) -> Option<Box<dyn Branch>> {
+        let inner = ((hidden as f64 / self.reduction) as i64).max(1);
+        let added = at.added();
+        let learned = || added.parameter("scaling", &[1], Init::Ones);
+        self.is_at(at.path()).then(|| {
+            Box::new(Adapter {
+                reads: self.reads,
+                down: Linear::new(&added.at("adapter_down.0"), hidden, inner, 0.02),
+                activation: self.activation,
+                // Zero, so that it begins as nothing.
+                up: Linear::new(&added.at("adapter_up"), inner, hidden, 0.0),
+                scaling: self.scaling.map_or_else(learned, Tensor::from),
+                dropout: Dropout(self.dropout),
+            }) as Box<dyn Branch>
+        })
+    }
+}
+
+impl Method for Bottleneck {
+    fn about(&self, _: &Parameters) -> Option<About> {
+        let normed = self.reads == Reads::Normed;
+        let keys = json!({
+            "adapter_residual_before_ln": false,
+            "architecture": null,
+            "cross_adapter": false,
+            "dropout": self.dropout,
+            "init_weights": "bert",
+            "inv_adapter": null,
+            "inv_adapter_reduction_factor": null,
+            "is_parallel": self.reads == Reads::Input,
+            "leave_out": self.left_out,
+            "ln_after": false,
+            "ln_before": false,
+            "mh_adapter": self.after_attention,
+            "non_linearity": self.activation,
+            "original_ln_after": true,
+            "original_ln_before": normed,
+            "output_adapter": self.after_output,
+            "phm_layer": false,
+            "reduction_factor": self.reduction,
+            "residual_before_ln": true,
+            "scaling": self.scaling.map_or(json!("learned"), |scaling| json!(scaling)),
+            "use_gating": false,
+        });
+        keys.as_object().cloned().map(About::AdapterHub)
+    }
+}
+
+/// One adapter.
+#[derive(Debug)]
+struct Adapter {
+    reads: Reads,
+    down: Linear,
+    activation: Activation,
+    up: Linear,
+    /// `[1]`
+    scaling: Tensor,
+    dropout: Dropout,
+}
+
+impl Branch for Adapter {
+    fn forward(&self, ys: &Tensor, xs: &Tensor, norm: &LayerNorm, train: bool) -> Tensor {
+        let read = match self.reads {
+            Reads::Normed => norm.forward(&(ys + xs)),
+            Reads::Output => ys.shallow_clone(),
+            Reads::Input => xs.shallow_clone(),
+        };
+        let inner = self.activation.forward(&self.down.forward(&read, train));
+        self.dropout.forward(self.up.forward(&inner, train) * &self.scaling, train)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meant(kind: Place) -> Vec<bool> {
+        let config = BottleneckConfig { adapter_kind: kind, reduction: None, non_linearity: None };
+        let plan = Bottleneck { left_out: vec![1], ..Bottleneck::new(&config, 0.0) };
+        let layer = |i: u8, end: &str| plan.is_at(&format!("bert.encoder.layer.{i}.{end}"));
+        let bert = [layer(0, "attention.output.LayerNorm"), layer(0, "output.LayerNorm")];
+        let other = [layer(0, "sa_layer_norm"), layer(0, "output_layer_norm")];
+        assert_eq!(bert, other);
+        assert!(!layer(1, "output.LayerNorm") && !plan.is_at("bert.embeddings.LayerNorm"));
+        bert.to_vec()
+    }
+
+    #[test]
+    fn they_lie_where_their_papers_put_them() {
+        assert_eq!(meant(Place::Sequential), [false, true]);
+        assert_eq!(meant(Place::Double), [true, true]);
+        assert_eq!(meant(Place::Parallel), [false, true]);
+    }
+
+    #[test]
+    fn configs_are_read_as_they_are_written() {
+        for kind in [Place::Sequential, Place::Double, Place::Parallel] {
+            let config = BottleneckConfig {
+                adapter_kind: kind,
+                reduction: Some(8.0),
+                non_linearity: Some(Activation::GeluNew),
+            };
+            let plan = Bottleneck::new(&config, 0.1);
+            let parameters = Parameters::new(tch::Device::Cpu, Default::default(), 0);
+            let Some(About::AdapterHub(keys)) = plan.about(&parameters) else { panic!() };
+            let again = Bottleneck::from_config(&Value::from(keys)).unwrap();
+            assert_eq!(format!("{again:?}"), format!("{plan:?}"));
+        }
+        let gated = json!({"use_gating": true});
+        assert!(Bottleneck::from_config(&gated).is_err());
+    }
+}
