@@ -64,7 +64,8 @@ impl Adapter {
 
 /// The base model, as its path or its name on the hub.
 fn base_of(config: &Value) -> Option<PathBuf> {
-    let name = ["base_model_name_or_path", "model_name"].into_iter().find_map(|key| config[key].as_str());
+    let name =
+        ["base_model_name_or_path", "model_name"].into_iter().find_map(|key| config[key].as_str());
     let base = PathBuf::from(name?);
     let revision = config["revision"].as_str().filter(|_| !base.exists());
     Some(revision.map_or_else(|| base.clone(), |at| format!("{}@{at}", base.display()).into()))

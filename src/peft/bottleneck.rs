@@ -7,13 +7,11 @@
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tch::Tensor;
 
 use super::{About, Method, off, unread};
-use crate::nn::{
-    Activation, Branch, Dropout, Init, LayerNorm, Linear, Parameters, Peft, Scope,
-};
+use crate::nn::{Activation, Branch, Dropout, Init, LayerNorm, Linear, Parameters, Peft, Scope};
 
 /// Settings of a bottleneck adapter.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
@@ -125,7 +123,12 @@ impl Bottleneck {
                 .map_err(|_| activation())?,
             scaling: scaling.as_f64(),
             dropout: config["dropout"].as_f64().unwrap_or(0.0),
-            left_out: config["leave_out"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect(),
+            left_out: config["leave_out"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_u64)
+                .collect(),
         })
     }
 

@@ -162,6 +162,7 @@ fn off(config: &Value, keys: &[&str]) -> Result<()> {
     let asks = |value: &Value| match value {
         Value::Null => false,
         Value::Bool(on) => *on,
+        Value::Number(number) => number.as_f64() != Some(0.0),
         Value::Array(all) => !all.is_empty(),
         Value::Object(all) => !all.is_empty(),
         _ => true,

@@ -41,7 +41,9 @@ def adapter(name, kind, cls_dir, batch, out, moved):
     logits = model(**pad(batch["ids"], batch["lengths"], batch["second"], model.config), head=name).logits
     loss = F.cross_entropy(logits, batch["labels"])
     loss.backward()
-    grads = {f"grad.{name}.{our_name(key, name, kind)}": value.grad.clone() for key, value in trained.items()}
+    grads = {our_name(key, name, kind): value.grad.clone() for key, value in trained.items()}
+    # A pooler that the base has stays as it is when tapt trains.
+    grads = {f"grad.{name}.{key}": grad for key, grad in grads.items() if not key.startswith("bert.pooler.")}
     return {f"{name}_logits": logits, f"{name}_loss": loss.reshape(1), **grads}
 
 
