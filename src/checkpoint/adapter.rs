@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use tch::Tensor;
 
-use super::load::no_pickle;
+use super::load::{SAFE, no_pickle};
 use super::{adapterhub, copy_tokenizer, names, save, write_tensors};
 use crate::flags::fault;
 use crate::hub;
@@ -74,7 +74,7 @@ fn base_of(config: &Value) -> Option<PathBuf> {
 fn read_adapter(path: &Path, prefix: &str) -> Result<BTreeMap<String, Tensor>> {
     let pickle = path.with_file_name("adapter_model.bin");
     if !path.exists() && pickle.exists() {
-        return Err(no_pickle(&pickle));
+        return Err(no_pickle(&pickle, SAFE));
     }
     let (tensors, _) = super::read_tensors(path)?;
     let strip =

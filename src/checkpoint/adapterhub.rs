@@ -66,7 +66,10 @@ pub fn read(dir: &Path, about: &Value, architecture: &dyn Architecture) -> Resul
 
 fn safetensors(dir: &Path, file: &str, pickle: &str) -> Result<BTreeMap<String, Tensor>> {
     let (path, pickle) = (dir.join(file), dir.join(pickle));
-    ensure!(path.exists() || !pickle.exists(), no_pickle(&pickle));
+    ensure!(
+        path.exists() || !pickle.exists(),
+        no_pickle(&pickle, "save_adapter(…, use_safetensors=True)")
+    );
     Ok(super::read_tensors(&path)?.0)
 }
 

@@ -249,10 +249,13 @@ fn read_config(path: &Path) -> Result<Value> {
 }
 
 /// Pickle runs what it reads; we do not read it.
-pub fn no_pickle(file: &Path) -> anyhow::Error {
-    let cure = "save it as safetensors: save_pretrained(…, safe_serialization=True)";
+pub fn no_pickle(file: &Path, call: &str) -> anyhow::Error {
+    let cure = format!("save it as safetensors: {call}");
     fault(format!("{}: pickle is not read", file.display()), cure)
 }
+
+/// How transformers and peft save tensors so that they can be read.
+pub const SAFE: &str = "save_pretrained(…, safe_serialization=True)";
 
 fn read_weights(dir: &Path) -> Result<BTreeMap<String, Tensor>> {
     let path = dir.join("model.safetensors");
@@ -260,7 +263,7 @@ fn read_weights(dir: &Path) -> Result<BTreeMap<String, Tensor>> {
     if !path.exists() {
         let pickle = ["pytorch_model.bin", "model.pt"].into_iter().find(|name| has(name));
         if let Some(name) = pickle {
-            return Err(no_pickle(&dir.join(name)));
+            return Err(no_pickle(&dir.join(name), SAFE));
         }
         ensure!(
             !has("model.safetensors.index.json"),

@@ -148,12 +148,14 @@ pub fn from_config(config: &Value) -> Result<Box<dyn Method>> {
 /// The method of `config` in AdapterHub's `adapter_config.json`.
 pub fn from_adapterhub(config: &Value) -> Result<Box<dyn Method>> {
     let architecture = &config["architecture"];
-    ensure!(architecture.is_null(), unread("architecture", architecture));
+    let cause = || format!("`architecture` {architecture} is not read");
+    ensure!(architecture.is_null(), fault(cause(), "of AdapterHub's, bottleneck adapters are"));
     Ok(Box::new(Bottleneck::from_config(config)?))
 }
 
 fn unread(key: &str, value: &Value) -> Error {
-    let cure = "merge it into its base in Python: merge_and_unload(), save_pretrained()";
+    let cure =
+        "merge it into its base in Python, with the library that wrote it, and save_pretrained()";
     fault(format!("`{key}` {value} is not read"), cure)
 }
 
