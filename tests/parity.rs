@@ -299,6 +299,11 @@ fn adapters_of_peft_and_adapterhub_load() {
             reference.close(&format!("{adapter}_loss"), &loss);
             loss.backward();
             reference.gradients(adapter, &parameters);
+            let (adapter_dir, base) = (dir.join(adapter), dir.join("cls"));
+            let merged = Checkpoint::open(&adapter_dir, Some(&base)).unwrap().merging(true);
+            let merged = merged.classifier(3, &Everything, Head::Given, Device::Cpu).unwrap();
+            let logits = merged.model.logits(&reference.batch, false);
+            reference.close(&format!("{adapter}_logits"), &logits);
         }
     }
 }

@@ -79,7 +79,7 @@ fn run(args: Args) -> Result<()> {
     let one = inputs.len() < 2;
     ensure!(one, usage("one input is wanted; shards join with cat"));
     let input = inputs.first().map_or(Path::new("-"), PathBuf::as_path);
-    let checkpoint = Checkpoint::open(&model, args.base.as_deref())?;
+    let checkpoint = Checkpoint::open(&model, args.base.as_deref())?.merging(true);
     let texts = open(input, &checkpoint)?;
     args.layer.check(checkpoint.architecture.sizes().layers)?;
     let encoder = checkpoint.encoder(device).with_context(|| model.display().to_string())?;

@@ -40,6 +40,10 @@ struct Args {
     #[arg(long)]
     base: Option<PathBuf>,
 
+    /// Compute with an adapter beside its base, instead of merging it into the weights
+    #[arg(long)]
+    unmerged: bool,
+
     /// Write predictions of labelled shards as JSON lines
     #[arg(short, long, value_name = "FILE")]
     predictions: Option<PathBuf>,
@@ -68,7 +72,7 @@ fn run(args: Args) -> Result<()> {
     for path in &paths {
         let start = Instant::now();
         let shard = Shard::open_one(path)?;
-        let checkpoint = Checkpoint::open(&model, args.base.as_deref())?;
+        let checkpoint = Checkpoint::open(&model, args.base.as_deref())?.merging(!args.unmerged);
         let sizes = checkpoint.architecture.sizes();
         let named = || path.display().to_string();
         fits(&shard, &checkpoint.dir, &sizes).with_context(named)?;

@@ -71,7 +71,7 @@ fn run(args: Args) -> Result<()> {
         let cause = "texts are read on standard input";
         bail!(usage(cause).hint(format!("predict {} < {file}", dir.display())));
     }
-    let checkpoint = Checkpoint::open(&dir, args.base.as_deref())?;
+    let checkpoint = Checkpoint::open(&dir, args.base.as_deref())?.merging(true);
     let mut tokenizer = tokenizer(&checkpoint)?;
     args.length.apply(&mut tokenizer)?;
     let named = || dir.display().to_string();

@@ -49,8 +49,10 @@ pub fn read(dir: &Path, about: &Value, architecture: &dyn Architecture) -> Resul
     if dir.join(HEAD_CONFIG).exists() {
         let path = dir.join(HEAD_CONFIG);
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let head = serde_json::from_str::<Value>(&text).context(HEAD_CONFIG)?["config"].take();
-        let layers = layers(&head, architecture).with_context(|| path.display().to_string())?;
+        let named = || path.display().to_string();
+        let head: Value = serde_json::from_str(&text).with_context(named)?;
+        let head = &head["config"];
+        let layers = layers(head, architecture).with_context(named)?;
         for (tensor, value) in safetensors(dir, HEAD_WEIGHTS, "pytorch_model_head.bin")? {
             let layer = layers.iter().find_map(|(theirs, ours)| {
                 let rest = tensor.strip_prefix(&format!("heads.{name}.{theirs}."))?;
@@ -58,7 +60,7 @@ pub fn read(dir: &Path, about: &Value, architecture: &dyn Architecture) -> Resul
             });
             all.insert(layer.unwrap_or(tensor), value);
         }
-        config = Some(classes(&head));
+        config = Some(classes(head));
     }
     let tensors = all.into_iter().map(|(tensor, value)| (ours(&tensor, name), value)).collect();
     Ok((plan, names::canonical(tensors, architecture.prefix()), config))
@@ -97,7 +99,7 @@ fn classes(head: &Value) -> Value {
     let pairs = head["label2id"].as_object().into_iter().flatten();
     let names: Map<_, _> = pairs.map(|(name, id)| (id.to_string(), json!(name))).collect();
     let named = (!names.is_empty()).then_some(names);
-    json!({"id2label": named, "problem_type": "single_label_classification"})
+    json!({"id2label": named})
 }
 
 /// The library's name of an added tensor, and ours.

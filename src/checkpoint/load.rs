@@ -28,6 +28,8 @@ pub struct Checkpoint {
     adapter: Option<Adapter>,
     /// Nothing is given: every parameter starts at random.
     scratch: bool,
+    /// An adapter's updates become a part of the weights they stand beside.
+    merging: bool,
     seed: u64,
 }
 
@@ -68,7 +70,16 @@ impl Checkpoint {
             let own = adapter.tensors.iter();
             tensors.extend(own.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())));
         }
-        Ok(Self { dir: base, config, architecture, tensors, adapter, scratch: false, seed: 0 })
+        Ok(Self {
+            dir: base,
+            config,
+            architecture,
+            tensors,
+            adapter,
+            scratch: false,
+            merging: false,
+            seed: 0,
+        })
     }
 
     /// Opens a checkpoint that is no adapter.
@@ -95,6 +106,7 @@ impl Checkpoint {
             tensors: BTreeMap::new(),
             adapter: None,
             scratch: true,
+            merging: false,
             seed: 0,
         })
     }
@@ -102,6 +114,11 @@ impl Checkpoint {
     /// The same, with new weights drawn by `seed`.
     pub fn seeded(self, seed: u64) -> Self {
         Self { seed, ..self }
+    }
+
+    /// The same, an adapter's updates merged into the weights they stand beside, if so asked.
+    pub fn merging(self, merging: bool) -> Self {
+        Self { merging, ..self }
     }
 
     /// sha256 of its config and its weights: what a run that starts from it depends on.
@@ -215,7 +232,9 @@ impl Checkpoint {
     ) -> Result<Loaded<M>> {
         let plan = self.adapter.as_ref().map_or(plan, |adapter| &*adapter.plan as &dyn Peft);
         let store = RefCell::new(Parameters::new(device, self.tensors, self.seed));
-        let model = build(&Scope::root(&store, plan), &*self.architecture);
+        let root = Scope::root(&store, plan);
+        let root = if self.merging { root.merging() } else { root };
+        let model = build(&root, &*self.architecture);
         let parameters = store.into_inner();
         let dir = self.dir.display();
         if let Some(fault) = parameters.faults().first() {

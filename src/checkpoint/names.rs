@@ -48,7 +48,8 @@ pub fn is_pooler(name: &str) -> bool {
 
 /// Whether a tensor that was not asked for is a head of another task, or the pooler.
 pub fn is_other_head(name: &str) -> bool {
-    is_pooler(name) || HEADS.iter().any(|head| name.starts_with(head))
+    let is_added = name.contains(".lora_") || name.ends_with(".ia3_l");
+    !is_added && (is_pooler(name) || HEADS.iter().any(|head| name.starts_with(head)))
 }
 
 #[cfg(test)]

@@ -266,6 +266,11 @@ impl<'a> Scope<'a> {
         self.store.borrow_mut().alias(&from, &to);
     }
 
+    /// Says why the model cannot be built.
+    pub fn fault(&self, cause: String) {
+        self.store.borrow_mut().faults.push(cause);
+    }
+
     /// Takes a tensor the checkpoint gives and no layer needs.
     pub fn discard(&self, name: &str) {
         self.store.borrow_mut().given.remove(&self.full(name));

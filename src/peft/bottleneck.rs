@@ -30,9 +30,12 @@ pub struct BottleneckConfig {
 }
 
 fn factor(text: &str) -> Result<f64, String> {
-    let factor = text.parse().ok().filter(|factor: &f64| factor.is_finite() && *factor > 0.0);
-    factor.ok_or_else(|| "a number above 0 is wanted".to_owned())
+    let factor = text.parse().ok().filter(|factor| FACTORS.contains(factor));
+    factor.ok_or_else(|| "a number of at least 0.01 is wanted".to_owned())
 }
+
+/// Below, a bottleneck is wider than any layer.
+const FACTORS: std::ops::Range<f64> = 0.01..f64::INFINITY;
 
 /// Where adapters lie in a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -77,17 +80,16 @@ const AFTER_OUTPUT: [&str; 2] = [".output.LayerNorm", ".output_layer_norm"];
 impl Bottleneck {
     pub fn new(config: &BottleneckConfig, dropout: f64) -> Self {
         let place = config.adapter_kind;
-        let pick = |sequential, double, parallel| match place {
-            Place::Sequential => sequential,
-            Place::Double => double,
-            Place::Parallel => parallel,
+        let (reads, reduction, activation) = match place {
+            Place::Sequential => (Reads::Normed, 16.0, Activation::Relu),
+            Place::Double => (Reads::Output, 16.0, Activation::Silu),
+            Place::Parallel => (Reads::Input, 2.0, Activation::Relu),
         };
-        let activation = if place == Place::Double { Activation::Silu } else { Activation::Relu };
         Self {
             after_attention: place == Place::Double,
             after_output: true,
-            reads: [Reads::Normed, Reads::Output, Reads::Input][pick(0, 1, 2)],
-            reduction: config.reduction.unwrap_or([16.0, 16.0, 2.0][pick(0, 1, 2)]),
+            reads,
+            reduction: config.reduction.unwrap_or(reduction),
             activation: config.non_linearity.unwrap_or(activation),
             scaling: (place != Place::Parallel).then_some(1.0),
             dropout,
@@ -100,12 +102,12 @@ impl Bottleneck {
         off(config, &["ln_before", "ln_after", "use_gating", "phm_layer", "inv_adapter"])?;
         off(config, &["cross_adapter", "adapter_residual_before_ln", "stochastic_depth"])?;
         let is = |key| config[key].as_bool().unwrap_or(false);
-        let plain = config["original_ln_after"] != json!(false)
-            && [json!(true), Value::Null].contains(&config["residual_before_ln"]);
-        let cause = || unread("residual_before_ln", &config["residual_before_ln"]);
-        ensure!(plain, cause());
+        for key in ["original_ln_after", "residual_before_ln"] {
+            ensure!([json!(true), Value::Null].contains(&config[key]), unread(key, &config[key]));
+        }
         let scaling = &config["scaling"];
-        ensure!(scaling.is_number() || scaling == "learned", unread("scaling", scaling));
+        let known = scaling.is_number() || scaling.is_null() || scaling == "learned";
+        ensure!(known, unread("scaling", scaling));
         let activation = || unread("non_linearity", &config["non_linearity"]);
         Ok(Self {
             after_attention: is("mh_adapter"),
@@ -117,11 +119,11 @@ impl Bottleneck {
             },
             reduction: config["reduction_factor"]
                 .as_f64()
-                .filter(|factor| *factor > 0.0)
-                .context("`reduction_factor` must be one number above 0")?,
+                .filter(|factor| FACTORS.contains(factor))
+                .context("`reduction_factor` must be one number of at least 0.01")?,
             activation: Activation::deserialize(&config["non_linearity"])
                 .map_err(|_| activation())?,
-            scaling: scaling.as_f64(),
+            scaling: if scaling.is_null() { Some(1.0) } else { scaling.as_f64() },
             dropout: config["dropout"].as_f64().unwrap_or(0.0),
             left_out: config["leave_out"]
                 .as_array()
@@ -142,13 +144,19 @@ impl Bottleneck {
     }
 }
 
+/// Features of the bottleneck: the floor of the quotient, which rounding must not lift, and as Python has it.
+fn inner(hidden: i64, reduction: f64) -> i64 {
+    let hidden = hidden as f64;
+    (((hidden - hidden % reduction) / reduction).round() as i64).max(1)
+}
+
 impl Peft for Bottleneck {
     fn trains(&self, _: &str) -> bool {
         false
     }
 
     fn branch(&self, at: &Scope, hidden: i64) -> Option<Box<dyn Branch>> {
-        let inner = ((hidden as f64 / self.reduction) as i64).max(1);
+        let inner = inner(hidden, self.reduction);
         let added = at.added();
         let learned = || added.parameter("scaling", &[1], Init::Ones);
         self.is_at(at.path()).then(|| {
@@ -239,6 +247,12 @@ mod tests {
         assert_eq!(meant(Place::Sequential), [false, true]);
         assert_eq!(meant(Place::Double), [true, true]);
         assert_eq!(meant(Place::Parallel), [false, true]);
+    }
+
+    #[test]
+    fn widths_are_those_of_python() {
+        let widths = [12.8, 1.6, 3.2, 16.0, 1000.0].map(|factor| inner(768, factor));
+        assert_eq!(widths, [59, 479, 239, 48, 1]);
     }
 
     #[test]

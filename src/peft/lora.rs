@@ -13,7 +13,11 @@ use tch::{Kind, Tensor, no_grad};
 use super::dora::Decomposed;
 use super::targets::{Patterns, Targets};
 use super::{About, Method, off, pairs};
+use crate::flags::usage;
 use crate::nn::{Affine, Delta, Dropout, Init, Parameters, Peft, Scope};
+
+/// No rank is larger.
+const LARGEST: f64 = 65_536.0;
 
 /// Settings of LoRA, rsLoRA and DoRA.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
@@ -26,7 +30,7 @@ pub struct LoraConfig {
     #[arg(long, default_value_t = 16.0)]
     pub alpha: f64,
 
-    /// LoRA, DoRA: dropout on what goes into the update
+    /// LoRA, DoRA: dropout on what goes into the update; adapter: on what comes out
     #[arg(long, default_value_t = 0.0, value_parser = crate::flags::share)]
     pub dropout: f64,
 
@@ -46,6 +50,17 @@ pub struct LoraConfig {
     /// LoRA, DoRA: how the update begins
     #[arg(long, value_enum, default_value_t = Start::Default)]
     pub init: Start,
+}
+
+/// The same ranks. Fails if they, or `rank`, are none.
+fn whole(ranks: Patterns, rank: i64) -> Result<Patterns> {
+    let mut all = ranks.numbers().chain([rank as f64]);
+    let odd = all.find(|rank| rank.fract() != 0.0 || !(1.0..=LARGEST).contains(rank));
+    odd.map_or(Ok(()), |odd| {
+        Err(usage(format!("rank {odd}: a whole number from 1 to {LARGEST}")))
+    })?;
+    drop(all);
+    Ok(ranks)
 }
 
 fn rank(text: &str) -> Result<i64, String> {
@@ -116,9 +131,10 @@ impl Lora {
     pub fn new(config: &LoraConfig) -> Result<Self> {
         let query_value = || vec!["query".to_owned(), "value".to_owned()];
         let words = if config.targets.is_empty() { query_value() } else { config.targets.clone() };
+        let ranks = pairs("--rank-pattern", &config.rank_pattern)?;
         Ok(Self {
             targets: Targets::new(&words),
-            ranks: pairs("--rank-pattern", &config.rank_pattern)?,
+            ranks: whole(ranks, config.rank)?,
             alphas: pairs("--alpha-pattern", &config.alpha_pattern)?,
             by_root: false,
             decomposed: false,
@@ -141,6 +157,7 @@ impl Lora {
     pub fn from_config(value: &Value) -> Result<Self> {
         off(value, &["fan_in_fan_out", "lora_bias", "use_qalora", "use_bdlora"])?;
         off(value, &["layer_replication", "target_parameters", "alora_invocation_tokens"])?;
+        off(value, &["kasa_config", "arrow_config"])?;
         let bias = value["bias"].as_str().unwrap_or("none");
         ensure!(bias == "none", super::unread("bias", &value["bias"]));
         let number = |key| value[key].as_f64().with_context(|| format!("`{key}` must be a number"));
@@ -156,7 +173,7 @@ impl Lora {
         };
         Ok(Self {
             targets: Targets::from_config(value)?,
-            ranks: Patterns::from_config(value, "rank_pattern")?,
+            ranks: whole(Patterns::from_config(value, "rank_pattern")?, config.rank)?,
             alphas: Patterns::from_config(value, "alpha_pattern")?,
             by_root: is("use_rslora"),
             decomposed: is("use_dora"),
@@ -182,9 +199,17 @@ impl Lora {
         let down = at.parameter("lora_A.weight", &[rank, fan_in], begin);
         let up = at.parameter("lora_B.weight", &[fan_out, rank], Init::Zeros);
         let mut update = Update { down, up, scale, dropout: Dropout(self.config.dropout) };
-        let rank_fits = rank <= fan_in.min(fan_out);
-        let factors = || no_grad(|| self.config.init.factors(&own.weight, rank, scale));
-        if let Some((a, b)) = rank_fits.then(factors).flatten() {
+        if rank > fan_in.min(fan_out)
+            && !matches!(self.config.init, Start::Default | Start::Gaussian)
+        {
+            at.fault(format!(
+                "{}: rank {rank} is more than its weight has, for this --init",
+                at.path()
+            ));
+            return update;
+        }
+        let factors = no_grad(|| self.config.init.factors(&own.weight, rank, scale));
+        if let Some((a, b)) = factors {
             update.begin(own, (&a, &b), is_new);
             self.initial.borrow_mut().insert(at.path().to_owned(), (a, b));
         }

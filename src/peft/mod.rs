@@ -154,8 +154,7 @@ pub fn from_adapterhub(config: &Value) -> Result<Box<dyn Method>> {
 }
 
 fn unread(key: &str, value: &Value) -> Error {
-    let cure =
-        "merge it into its base in Python, with the library that wrote it, and save_pretrained()";
+    let cure = "where the library that wrote it can merge it into its base, do that there and save the whole";
     fault(format!("`{key}` {value} is not read"), cure)
 }
 

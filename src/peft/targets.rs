@@ -33,12 +33,16 @@ const WORDS: [(&str, &[&str]); 6] = [
 ];
 
 /// Linear layers by the ends of their names.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Targets {
     ends: Vec<String>,
     /// In place of `ends`: what the whole name matches.
     pattern: Option<Regex>,
     excluded: Vec<String>,
+    /// In place of `excluded`: what the whole name matches.
+    spared: Option<Regex>,
+    /// Parts that train as they are, and get nothing.
+    saved: Vec<String>,
     /// The layers of the encoder that are meant, from 0; all if none is named.
     layers: Vec<u64>,
     /// `ffn` names `output.dense`, which is also the end of attention's; that one is meant only where it is named.
@@ -57,7 +61,7 @@ impl Targets {
         ends.dedup();
         let named = |word: &str| words.iter().any(|target| target == word);
         let spares = named("ffn") && !["attention", "all", "output.dense"].into_iter().any(named);
-        Self { ends, pattern: None, excluded: vec![], layers: vec![], spares_attention: spares }
+        Self { ends, spares_attention: spares, ..Self::default() }
     }
 
     /// From the keys of an `adapter_config.json`.
@@ -77,8 +81,14 @@ impl Targets {
             Value::Array(all) => layers.extend(all.iter().filter_map(Value::as_u64)),
             one => layers.extend(one.as_u64()),
         }
-        let excluded = list(config, "exclude_modules")?;
-        Ok(Self { pattern, excluded, layers, ..Self::new(&words) })
+        let mut excluded = list(config, "exclude_modules")?;
+        let mut spared = None;
+        if let Some(all) = config["exclude_modules"].as_str() {
+            spared = Some(regex(&format!("^(?:{all})$"))?);
+            excluded.clear();
+        }
+        let saved = list(config, "modules_to_save")?;
+        Ok(Self { pattern, excluded, spared, saved, layers, ..Self::new(&words) })
     }
 
     /// Whether the linear layer of this full name is meant.
@@ -88,8 +98,11 @@ impl Targets {
             Some(pattern) => pattern.is_match(path),
             None => self.ends.iter().any(|end| is_end(path, end)),
         };
-        let excluded = self.excluded.iter().any(|end| is_end(path, end));
-        found && !spared && !excluded && self.has_layer(path)
+        let excluded = self.excluded.iter().any(|end| is_end(path, end))
+            || self.spared.as_ref().is_some_and(|pattern| pattern.is_match(path));
+        let saved =
+            self.saved.iter().any(|part| format!(".{path}.").contains(&format!(".{part}.")));
+        found && !spared && !excluded && !saved && self.has_layer(path)
     }
 
     fn has_layer(&self, path: &str) -> bool {
@@ -149,6 +162,10 @@ impl Patterns {
         self.0.iter().find(|(_, regex, _)| regex.is_match(path)).map(|&(.., number)| number)
     }
 
+    pub fn numbers(&self) -> impl Iterator<Item = f64> {
+        self.0.iter().map(|&(.., number)| number)
+    }
+
     pub fn to_config(&self, factor: f64) -> Value {
         // Ranks are whole, and peft takes no 2.0 for one.
         let whole =
@@ -194,6 +211,9 @@ mod tests {
         assert_eq!(of(json!({"target_modules": "all-linear"})), [0, 1, 2]);
         let spared = json!({"target_modules": ["dense"], "exclude_modules": ["pooler.dense"]});
         assert_eq!(of(spared), [1, 2]);
+        let pattern = json!({"target_modules": ["dense"], "exclude_modules": ".*pooler.*"});
+        assert_eq!(of(pattern), [1, 2]);
+        assert_eq!(of(json!({"target_modules": ["dense"], "modules_to_save": ["pooler"]})), [1, 2]);
         assert!(Targets::from_config(&json!({"target_modules": [1]})).is_err());
     }
 

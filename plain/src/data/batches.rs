@@ -6,6 +6,8 @@ use super::{Example, Examples};
 
 /// Rows worked on at a time, unless they are long; the next ones are read meanwhile.
 const ROWS: usize = 4096;
+/// Rows read ahead at most.
+const AHEAD: usize = 16 * ROWS;
 /// Bytes of text after which no further row is taken.
 const BYTES: usize = 1 << 24;
 
@@ -37,10 +39,10 @@ pub fn in_batches<T: Send>(
     hand_on(last)
 }
 
-/// The same examples; until `enough` is set some are read and kept, which may fill one batch.
+/// The same examples; until `enough` is set some are read and kept.
 pub fn read_ahead(mut examples: Examples, enough: &AtomicBool) -> Examples {
     let (mut ahead, mut bytes) = (Vec::new(), 0);
-    while !enough.load(Ordering::Relaxed) && bytes < BYTES {
+    while !enough.load(Ordering::Relaxed) && ahead.len() < AHEAD && bytes < BYTES {
         let Some(example) = examples.next() else { break };
         bytes += example.as_ref().map_or(BYTES, Example::bytes);
         ahead.push(example);

@@ -22,6 +22,9 @@ use crate::flags::fault;
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const ADAPTER: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
+/// Of AdapterHub, which calls the config as PEFT does.
+const ADAPTERHUB: [&str; 4] =
+    ["adapter_config.json", "head_config.json", "model_head.safetensors", "adapter.safetensors"];
 const TOKENIZER: [&str; 7] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -37,7 +40,11 @@ const TOKENIZER: [&str; 7] = [
 pub fn model(name: &Path) -> Result<PathBuf> {
     let Some(snapshot) = named(name)? else { return Ok(name.to_owned()) };
     let has = |file: &str| snapshot.files().iter().any(|own| own == file);
-    let weights = if has(ADAPTER[0]) { ADAPTER.as_slice() } else { &[WEIGHTS] };
+    let weights = match (has(ADAPTER[0]), has(ADAPTERHUB[3])) {
+        (true, true) => ADAPTERHUB.as_slice(),
+        (true, false) => &ADAPTER,
+        _ => &[WEIGHTS],
+    };
     if let Some(missing) = weights.iter().find(|file| !has(file)) {
         return Err(no_weights(&snapshot, missing));
     }

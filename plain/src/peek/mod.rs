@@ -56,7 +56,8 @@ pub fn peek(path: &Path, look: &Look, out: &mut dyn Write) -> Result<()> {
 
 /// The safetensors file that `path` is or holds; nothing for a pipe.
 fn tensors(path: &Path) -> Option<PathBuf> {
-    let inside = ["model.safetensors", "adapter_model.safetensors"].map(|name| path.join(name));
+    let inside = ["model.safetensors", "adapter_model.safetensors", "adapter.safetensors"];
+    let inside = inside.map(|name| path.join(name));
     if path.is_dir() {
         return Some(inside.into_iter().find(|file| file.exists()).unwrap_or(path.to_owned()));
     }

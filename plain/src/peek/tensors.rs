@@ -45,7 +45,9 @@ fn kind(file: &Path, layout: &Layout) -> Result<(&'static str, Option<Value>)> {
         return Ok(("state", None));
     }
     let (kind, config) = match file.file_name().and_then(|name| name.to_str()) {
-        Some("adapter_model.safetensors") => ("adapter", "adapter_config.json"),
+        Some("adapter_model.safetensors" | "adapter.safetensors") => {
+            ("adapter", "adapter_config.json")
+        }
         Some("model.safetensors") => ("checkpoint", "config.json"),
         _ => return Ok(("tensors", None)),
     };

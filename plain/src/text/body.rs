@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use aho_corasick::AhoCorasick;
@@ -72,13 +73,30 @@ pub struct Encoder {
     division: Option<Division>,
     /// Finds tokens that were added to the vocabulary: what they do to their neighbours is the library's to say.
     added: Option<AhoCorasick>,
-    /// What any thread has asked for.
     shared: Shared,
     memories: Mutex<Vec<Memory>>,
 }
 
-/// The tokens of words, each with `BEGINS` where that holds.
-type Shared = DashMap<Box<str>, Box<[u32]>, foldhash::fast::RandomState>;
+/// What any thread has asked for.
+#[derive(Default)]
+struct Shared {
+    /// The tokens of words, each with `BEGINS` where that holds.
+    words: DashMap<Box<str>, Box<[u32]>, foldhash::fast::RandomState>,
+    /// How many went in since it was empty.
+    asked: AtomicUsize,
+}
+
+impl Shared {
+    fn tell(&self, text: &str, part: Part) {
+        if self.asked.fetch_add(1, Ordering::Relaxed) == REMEMBERED {
+            self.asked.store(0, Ordering::Relaxed);
+            self.words.clear();
+        }
+        if text.len() <= LONGEST {
+            self.words.insert(text.into(), part.marked().collect());
+        }
+    }
+}
 
 /// Tokens of short words a thread has met.
 #[derive(Default)]
@@ -87,8 +105,6 @@ pub struct Memory {
     words: HashMap<u128, Known, foldhash::fast::RandomState>,
     /// Of words of several tokens.
     tokens: Vec<u32>,
-    /// How many words the library was asked for.
-    asked: usize,
 }
 
 enum Known {
@@ -170,26 +186,15 @@ impl Memory {
             return Ok(());
         }
         let before = body.len();
-        match shared.get(text) {
+        match shared.words.get(text) {
             Some(known) => body.extend(&known),
             None => {
                 ask(body)?;
-                self.tell(shared, text, body.part(before..body.len()));
+                shared.tell(text, body.part(before..body.len()));
             }
         }
         word.into_iter().for_each(|word| self.remember(word, body.part(before..body.len())));
         Ok(())
-    }
-
-    fn tell(&mut self, shared: &Shared, text: &str, part: Part) {
-        self.asked += 1;
-        if self.asked > REMEMBERED {
-            self.asked = 0;
-            shared.clear();
-        }
-        if text.len() <= LONGEST {
-            shared.insert(text.into(), part.marked().collect());
-        }
     }
 
     fn remember(&mut self, word: u128, part: Part) {
@@ -323,13 +328,16 @@ mod tests {
 
     #[test]
     fn what_is_forgotten_is_asked_again() {
+        let tokenizer = tiny(Kind::Bpe);
         let mut memory = Memory { tokens: vec![0; REMEMBERED + 1], ..Memory::default() };
-        let tokenizer = tiny_once(Kind::Bpe);
-        let body = |memory: &mut Memory| {
-            tokenizer.encoder.body(&tokenizer.inner, "the cat", memory).unwrap()
-        };
-        let first = body(&mut memory);
+        let shared = &tokenizer.encoder.shared;
+        shared.words.insert("old".into(), Box::new([1]));
+        shared.asked.store(REMEMBERED, Ordering::Relaxed);
+        let mut body = || tokenizer.encoder.body(&tokenizer.inner, "the cat", &mut memory).unwrap();
+        let first = body();
+        assert!(!shared.words.contains_key("old") && shared.words.contains_key("the"));
+        shared.words.clear();
+        assert_eq!(body(), first);
         assert!(memory.tokens.len() < 10);
-        assert_eq!(body(&mut memory), first);
     }
 }
