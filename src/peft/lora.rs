@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -54,13 +54,12 @@ pub struct LoraConfig {
 
 /// The same ranks. Fails if they, or `rank`, are none.
 fn whole(ranks: Patterns, rank: i64) -> Result<Patterns> {
-    let mut all = ranks.numbers().chain([rank as f64]);
-    let odd = all.find(|rank| rank.fract() != 0.0 || !(1.0..=LARGEST).contains(rank));
-    odd.map_or(Ok(()), |odd| {
-        Err(usage(format!("rank {odd}: a whole number from 1 to {LARGEST}")))
-    })?;
-    drop(all);
-    Ok(ranks)
+    let is_rank = |rank: &f64| rank.fract() == 0.0 && (1.0..=LARGEST).contains(rank);
+    let odd = ranks.numbers().chain([rank as f64]).find(|rank| !is_rank(rank));
+    match odd {
+        None => Ok(ranks),
+        Some(odd) => bail!(usage(format!("rank {odd}: a whole number from 1 to {LARGEST}"))),
+    }
 }
 
 fn rank(text: &str) -> Result<i64, String> {
