@@ -2,8 +2,8 @@ use std::io::Write;
 
 use anyhow::Result;
 
-use crate::data::{Dataset, Example, hashes, in_batches};
-use crate::shard::Writer;
+use crate::data::{Dataset, Example, LabelKind, hashes, in_batches};
+use crate::shard::{Problem, Writer};
 use crate::text::{Count, Packer, Tokenizer};
 
 /// Encodes what a data set has, on all threads, into a token shard; `command` is the line that asked for it. Returns
@@ -14,7 +14,12 @@ pub fn encode<W: Write + Send>(
     command: String,
     out: W,
 ) -> Result<(W, Count)> {
-    let mut writer = Writer::new(out, tokenizer.header(data.source, command));
+    let problem = match data.kind {
+        LabelKind::Class => Problem::Classes,
+        LabelKind::Classes(_) => Problem::MultiLabel,
+        LabelKind::Number => Problem::Regression,
+    };
+    let mut writer = Writer::new(out, tokenizer.header(data.source, command)).problem(problem);
     if !data.labels.is_empty() {
         writer = writer.labels(data.labels);
     }

@@ -1,5 +1,7 @@
 //! What flags take, and the error they and all else fail with where it knows a cure.
 
+use std::time::Duration;
+
 /// Threads of this name print nothing when they panic: who joins them makes an error of it.
 pub const CAUGHT: &str = "caught";
 
@@ -63,6 +65,15 @@ pub fn count(text: &str) -> Result<u64, String> {
 /// A number of threads, 1 or above.
 pub fn threads(text: &str) -> Result<usize, String> {
     count(text).map(|threads| threads as usize)
+}
+
+/// A time: a number of seconds, or with s, m or h behind it.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let unit = text.chars().last().and_then(|unit| "smh".find(unit));
+    let digits = if unit.is_some() { &text[..text.len() - 1] } else { text };
+    let seconds = 60f64.powi(unit.unwrap_or(0) as i32);
+    let number: f64 = digits.parse().map_err(|_| "a time such as 90s, 30m or 8h is wanted")?;
+    Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())
 }
 
 fn number(text: &str, holds: impl Fn(f64) -> bool, wanted: &str) -> Result<f64, String> {

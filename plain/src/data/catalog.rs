@@ -147,7 +147,8 @@ impl Entry {
             Some(column) => Label::Column(column),
         };
         let (text, pair, names) = (self.text.clone(), self.pair.clone(), self.labels.clone());
-        Columns { text, pair, label, unlabelled: false, group: self.group.clone(), names }
+        let group = self.group.clone();
+        Columns { text, pair, label, group, names, ..Columns::default() }
     }
 }
 

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Map, Value};
 
 use super::Example;
+use super::labels::{LabelKind, SKIP};
 use super::parquet::Classes;
 use super::read::{Record, Records};
 use super::skipped::Skipped;
@@ -16,6 +17,7 @@ pub struct Columns {
     pub text: Vec<String>,
     pub pair: Option<String>,
     pub label: Label,
+    pub kind: LabelKind,
     /// Labels are read for splits to look at, and the examples go without.
     pub unlabelled: bool,
     pub group: Option<String>,
@@ -82,7 +84,7 @@ pub fn rows(records: Records, mut columns: Columns, skipped: Option<Skipped>) ->
 fn leave_out(error: anyhow::Error) -> anyhow::Error {
     match error.is::<Failure>() {
         true => error,
-        false => fault(format!("{error:#}"), "--skip-bad leaves out rows that cannot be read"),
+        false => fault(format!("{error:#}"), SKIP),
     }
 }
 
@@ -102,11 +104,16 @@ impl Columns {
         if self.text.is_empty() {
             self.text = vec![default_text(first)?];
         }
-        self.label = match std::mem::take(&mut self.label) {
-            Label::IfPresent(column) if find(first, &column).is_some() => Label::Column(column),
-            Label::IfPresent(column) => Label::Absent(column),
-            known => known,
-        };
+        if let Label::IfPresent(column) = &self.label {
+            let named = [column.as_str()];
+            let mut may_be = if column == "label" { self.kind.columns() } else { &named }.iter();
+            let found = may_be.find(|name| find(first, name).is_some());
+            self.label = match found {
+                Some(name) => Label::Column((*name).to_owned()),
+                None if self.kind == LabelKind::Class => Label::Absent(column.clone()),
+                None => bail!(no_label(column, first)),
+            };
+        }
         Ok(())
     }
 
@@ -128,8 +135,13 @@ impl Columns {
         Ok(Row { example: Example { text: texts.join(" "), pair, label, row }, stratum, group })
     }
 
-    /// The name of the class; none for null, an empty cell and, where names are known, -1.
+    /// The label of a row.
     fn label(&self, value: &Value) -> Result<Option<String>> {
+        self.kind.read(value, &|value| self.name(value))
+    }
+
+    /// The name of the class; none for null, an empty cell and, where names are known, -1.
+    fn name(&self, value: &Value) -> Result<Option<String>> {
         let label = match value {
             Value::String(label) => label.clone(),
             Value::Bool(label) => label.to_string(),
@@ -192,6 +204,10 @@ fn find<'a>(record: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
             find(inner, &path[dot + 1..])
         })
     })
+}
+
+fn no_label(column: &str, first: &Map<String, Value>) -> anyhow::Error {
+    fault(format!("no column `{column}`; {}", there_are(first)), "--label COL chooses one")
 }
 
 fn there_are(record: &Map<String, Value>) -> String {

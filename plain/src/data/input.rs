@@ -1,4 +1,4 @@
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,6 +11,7 @@ use super::batches::read_ahead;
 use super::catalog::{Entry, catalog};
 use super::columns::{Columns, Label};
 use super::dedup::{DedupArgs, Dropped};
+use super::labels::{LabelArgs, LabelKind};
 use super::plan::{Plan, Source};
 use super::read::{Format, Reading};
 use super::select::{Cut, FoldArgs, Holdout, Selection, held};
@@ -45,6 +46,9 @@ pub struct Input {
     pub label: Option<String>,
 
     #[command(flatten)]
+    pub labels: LabelArgs,
+
+    #[command(flatten)]
     pub reading: Reading,
 
     /// Take a random sample of N rows, in the order of the source; a smaller N gives a part of the same sample
@@ -67,7 +71,7 @@ pub struct Input {
     #[arg(long, value_name = "COL", requires = "parts")]
     pub group_by: Option<String>,
 
-    /// Where the data set lacks a validation or a test split, take one of this share out of train, stratified by label
+    /// Where the data set lacks a validation or a test split, take one of this share out of train, stratified by label where texts have one
     #[arg(long, value_name = "FRACTION", value_parser = |text: &str| part(text, 0.5))]
     pub carve: Option<f64>,
 
@@ -93,6 +97,8 @@ pub type Examples = Box<dyn Iterator<Item = Result<Example>> + Send>;
 pub struct Dataset {
     /// Names of the classes in their order; none if the labels are taken as they come.
     pub labels: Vec<String>,
+    /// What labels are.
+    pub kind: LabelKind,
     /// Data set, split, digests of the files, and how rows were chosen.
     pub source: Value,
     /// Rows left out by --skip-bad, counted as the examples are read.
@@ -120,8 +126,7 @@ impl Dataset {
     pub fn write_rows(self, out: &mut impl Write) -> Result<u64> {
         let mut rows = 0;
         for example in self.examples {
-            serde_json::to_writer(&mut *out, &example?).map_err(io::Error::from)?;
-            out.write_all(b"\n")?;
+            self.kind.write_row(&example?, out)?;
             rows += 1;
         }
         Ok(rows)
@@ -131,6 +136,7 @@ impl Dataset {
 impl Input {
     /// Opens the data; `dir` is the folder of data sets. Rows are read as the examples are.
     pub fn open(&self, dir: &Path) -> Result<Dataset> {
+        self.labels.check(self.label.as_deref())?;
         let names: Vec<&str> = self.split.split('+').collect();
         let (mut plan, cut) = (Plan::default(), self.cut()?);
         let catalog = catalog(self.catalog.as_deref())?;
@@ -144,6 +150,7 @@ impl Input {
         let examples = plan.examples(self.limit, dedup, self.seed)?;
         Ok(Dataset {
             labels: plan.labels(),
+            kind: self.labels.kind(),
             source: self.describe(&plan, dropped.as_deref())?,
             skipped: plan.skipped,
             dropped,
@@ -159,6 +166,7 @@ impl Input {
             split: "train".into(),
             pair: pairs.then(pair),
             label: Some("none".into()),
+            labels: LabelArgs::default(),
             reading: Reading {
                 format: Format::of(path).or(self.reading.format),
                 no_header: self.reading.no_header && Format::of(path).is_none_or(Format::is_table),
@@ -203,7 +211,10 @@ impl Input {
         let carved = selection.carve.is_some();
         let split = if carved { "train".to_owned() } else { base };
         let columns = self.columns(&shelf, &split, &selection);
-        let columns = columns.named(shelf.classes(&split, &self.reading)?);
+        let mut columns = columns.named(shelf.classes(&split, &self.reading)?);
+        if name == "domain" && columns.kind != LabelKind::Class {
+            columns.label = Label::None;
+        }
         let source = Source { shelf, split, columns, reading: self.reading.clone() };
         Ok((source, selection))
     }
@@ -229,6 +240,7 @@ impl Input {
             columns.text = self.text.clone();
         }
         columns.pair = self.pair.clone().or(columns.pair);
+        columns.kind = self.labels.kind();
         let catalogued = shelf.entry.as_ref().and_then(|entry| entry.label.as_ref());
         match self.label.as_deref() {
             None => {}

@@ -1,4 +1,4 @@
-//! Parquet: the leaf columns that hold one value a row, by the path of their names.
+//! Parquet: the leaf columns that hold one value a row, by the path of their names, and lists of values.
 //!
 //! The parquet crate panics on some damaged files, so it works on threads of its own, where that is an error.
 
@@ -11,7 +11,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use parquet::basic::{ConvertedType, Type};
+use parquet::basic::{ConvertedType, Repetition, Type};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArray, DataType};
 use parquet::errors::ParquetError;
@@ -104,14 +104,14 @@ fn footer_classes(path: &Path) -> Result<Classes> {
     let footer: Footer =
         serde_json::from_str(json).context("`huggingface` in the footer of the file")?;
     let features = footer.info.and_then(|info| info.features).unwrap_or_default();
-    Ok(features
-        .iter()
-        .filter(|(_, feature)| feature["_type"] == "ClassLabel")
-        .filter_map(|(column, feature)| {
-            let names = serde_json::from_value(feature["names"].clone()).ok()?;
-            Some((column.clone(), names))
-        })
-        .collect())
+    let named = |(column, feature): (&String, &Value)| {
+        let is_list =
+            ["Sequence", "List", "LargeList"].iter().any(|kind| feature["_type"] == *kind);
+        let class = if is_list { &feature["feature"] } else { feature };
+        let names = (class["_type"] == "ClassLabel").then(|| class["names"].clone())?;
+        Some((column.clone(), serde_json::from_value(names).ok()?))
+    };
+    Ok(features.iter().filter_map(named).collect())
 }
 
 /// Sends the rows on until there are no more, or nobody wants them.
@@ -147,12 +147,29 @@ struct Column {
     name: String,
     /// None where it has no value a row that a text or a label could be.
     reader: Option<ColumnReader>,
-    /// The level at which a value is there; 0 where one always is.
-    present: i16,
+    levels: Levels,
     unsigned: bool,
     /// Whether the schema says that the bytes are text.
     text: bool,
     lossy: bool,
+}
+
+/// What the levels beside the values say.
+#[derive(Clone, Copy)]
+struct Levels {
+    /// From here on a value is there; 0 where one always is.
+    present: i16,
+    /// Of lists, from here on an element is there, if only a null; one below, the list is empty.
+    element: Option<i16>,
+}
+
+impl Levels {
+    fn of(about: &ColumnDescriptor) -> Self {
+        let (present, leaf) = (about.max_def_level(), about.self_type().get_basic_info());
+        let may_be_null = leaf.repetition() == Repetition::OPTIONAL;
+        let element = (about.max_rep_level() > 0).then(|| present - i16::from(may_be_null));
+        Self { present, element }
+    }
 }
 
 fn columns(group: &dyn RowGroupReader, lossy: bool) -> Result<Vec<Column>> {
@@ -171,7 +188,7 @@ fn columns(group: &dyn RowGroupReader, lossy: bool) -> Result<Vec<Column>> {
         columns.push(Column {
             name,
             reader: reader.map_err(cause)?,
-            present: about.max_def_level(),
+            levels: Levels::of(about),
             unsigned: unsigned(about.converted_type()),
             text: matches!(about.converted_type(), ConvertedType::UTF8 | ConvertedType::JSON),
             lossy,
@@ -184,10 +201,14 @@ fn columns(group: &dyn RowGroupReader, lossy: bool) -> Result<Vec<Column>> {
     Ok(columns)
 }
 
-/// Whether a column holds a number, a bool or bytes a row.
+/// Whether a column holds a number, a bool or bytes a row, or a list of them.
 fn is_read(about: &ColumnDescriptor) -> bool {
     let odd = matches!(about.physical_type(), Type::INT96 | Type::FIXED_LEN_BYTE_ARRAY);
-    about.max_rep_level() == 0 && !odd && about.converted_type() != ConvertedType::DECIMAL
+    let parts: Vec<_> = about.path().parts().iter().map(String::as_str).collect();
+    let is_list =
+        matches!(parts[..], [_, "list", "element" | "item"] | [_, "bag", "array_element"]);
+    let single = about.max_rep_level() == 0 || (about.max_rep_level() == 1 && is_list);
+    single && !odd && about.converted_type() != ConvertedType::DECIMAL
 }
 
 fn unsigned(kind: ConvertedType) -> bool {
@@ -199,22 +220,22 @@ impl Column {
     /// Reads the next cell of every row.
     fn fill(&mut self, rows: &mut [Result<Map<String, Value>>]) -> Result<()> {
         use ColumnReader::*;
-        let (count, present, unsigned) = (rows.len(), self.present, self.unsigned);
+        let (count, levels, unsigned) = (rows.len(), self.levels, self.unsigned);
         let (text, lossy) = (self.text, self.lossy);
         let cells = match &mut self.reader {
-            Some(BoolColumnReader(r)) => take(r, count, present, |x| Ok(x.into())),
+            Some(BoolColumnReader(r)) => take(r, count, levels, |x| Ok(x.into())),
             Some(Int32ColumnReader(r)) if unsigned => {
-                take(r, count, present, |x| Ok(x.cast_unsigned().into()))
+                take(r, count, levels, |x| Ok(x.cast_unsigned().into()))
             }
             Some(Int64ColumnReader(r)) if unsigned => {
-                take(r, count, present, |x| Ok(x.cast_unsigned().into()))
+                take(r, count, levels, |x| Ok(x.cast_unsigned().into()))
             }
-            Some(Int32ColumnReader(r)) => take(r, count, present, |x| Ok(x.into())),
-            Some(Int64ColumnReader(r)) => take(r, count, present, |x| Ok(x.into())),
-            Some(FloatColumnReader(r)) => take(r, count, present, |x| Ok(x.into())),
-            Some(DoubleColumnReader(r)) => take(r, count, present, |x| Ok(x.into())),
+            Some(Int32ColumnReader(r)) => take(r, count, levels, |x| Ok(x.into())),
+            Some(Int64ColumnReader(r)) => take(r, count, levels, |x| Ok(x.into())),
+            Some(FloatColumnReader(r)) => take(r, count, levels, |x| Ok(x.into())),
+            Some(DoubleColumnReader(r)) => take(r, count, levels, |x| Ok(x.into())),
             Some(ByteArrayColumnReader(r)) => {
-                take(r, count, present, |x: ByteArray| string(x.data(), text, lossy))
+                take(r, count, levels, |x: ByteArray| string(x.data(), text, lossy))
             }
             _ => Ok(iter::repeat_with(|| Ok(not_read())).take(count).collect()),
         };
@@ -232,30 +253,50 @@ impl Column {
     }
 }
 
-/// What stands for a value that is neither text nor a number: no column takes a list.
+/// What stands for a value that is neither text nor a number: no text and no label, nor an empty list of them.
 fn not_read() -> Value {
-    Value::Array(Vec::new())
+    Map::new().into()
 }
 
 fn take<T: DataType>(
     reader: &mut ColumnReaderImpl<T>,
     count: usize,
-    present: i16,
+    Levels { present, element }: Levels,
     value: impl Fn(T::T) -> Result<Value>,
 ) -> Result<Vec<Result<Value>>> {
-    let (mut levels, mut values) = (Vec::new(), Vec::new());
+    let (mut levels, mut starts, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    let begins = element.map(|_| &mut starts);
     let (rows, ..) =
-        reader.read_records(count, Some(&mut levels), None, &mut values).map_err(cause)?;
+        reader.read_records(count, Some(&mut levels), begins, &mut values).map_err(cause)?;
     ensure!(rows == count, "Parquet: it has fewer rows than the file");
     let mut values = values.into_iter();
     if present == 0 {
         return Ok(values.map(value).collect());
     }
-    let cell = |level| match level == present {
+    let mut cell = |level| match level == present {
         true => values.next().map_or_else(|| Err(anyhow!("Parquet: a value is missing")), &value),
         false => Ok(Value::Null),
     };
-    Ok(levels.into_iter().map(cell).collect())
+    let Some(element) = element else { return Ok(levels.into_iter().map(cell).collect()) };
+    let mut rows = Vec::new();
+    for (level, start) in levels.into_iter().zip(starts) {
+        if start == 0 {
+            rows.push(Ok(if level + 1 < element { Value::Null } else { Value::Array(vec![]) }));
+        }
+        if let Some(row) = rows.last_mut().filter(|_| level >= element) {
+            append(row, cell(level));
+        }
+    }
+    Ok(rows)
+}
+
+/// Adds an element to a list; what cannot be read takes the place of all of it.
+fn append(row: &mut Result<Value>, element: Result<Value>) {
+    match (row.as_mut().map(Value::as_array_mut), element) {
+        (Ok(Some(all)), Ok(element)) => all.push(element),
+        (Ok(_), Err(error)) => *row = Err(error),
+        _ => {}
+    }
 }
 
 /// Bytes that nothing calls text may still be, as older programs wrote it.

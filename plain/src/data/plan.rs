@@ -160,7 +160,8 @@ impl Plan {
 }
 
 fn survey(mut rows: Rows, source: &Source, mut dedup: Option<&mut Dedup>) -> Result<Survey> {
-    let (mut numbers, mut keys, mut repeats) = (Numbers::default(), Vec::new(), Vec::new());
+    let mut numbers = Numbers::of(&source.columns.kind);
+    let (mut keys, mut repeats) = (Vec::new(), Vec::new());
     let mut kept = source.shelf.reads_once().then(Vec::new);
     loop {
         let (read, error) = batch(&mut rows);

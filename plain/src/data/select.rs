@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::columns::Row;
+use super::labels::LabelKind;
 use super::split::{Key, choose, cut, folds};
 use crate::flags::{fault, part, usage};
 use crate::random::generator;
@@ -77,12 +78,19 @@ pub fn held(text: &str) -> Result<Cut, String> {
 /// Numbers for the labels and groups of rows, as splits look at them.
 #[derive(Default)]
 pub struct Numbers {
+    /// Labels count for nothing: a text has several, or a number.
+    alike: bool,
     labels: HashMap<Option<String>, u32>,
     groups: HashMap<String, u32>,
     rows: u32,
 }
 
 impl Numbers {
+    /// For labels of this kind.
+    pub fn of(kind: &LabelKind) -> Self {
+        Self { alike: *kind != LabelKind::Class, ..Self::default() }
+    }
+
     /// The key of the next row; without a group it is one by itself.
     pub fn key(&mut self, row: &Row) -> Key {
         self.rows += 1;
@@ -90,7 +98,7 @@ impl Numbers {
             Some(group) => number(&mut self.groups, group.clone()),
             None => self.rows - 1,
         };
-        let label = row.stratum.as_ref().or(row.example.label.as_ref());
+        let label = row.stratum.as_ref().or(row.example.label.as_ref()).filter(|_| !self.alike);
         Key { label: number(&mut self.labels, label.cloned()), group }
     }
 }

@@ -25,6 +25,8 @@ const ADAPTER: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
 /// Of AdapterHub, which calls the config as PEFT does.
 const ADAPTERHUB: [&str; 4] =
     ["adapter_config.json", "head_config.json", "model_head.safetensors", "adapter.safetensors"];
+/// Weights that are not read.
+const PICKLES: [&str; 3] = ["pytorch_model.bin", "adapter_model.bin", "pytorch_adapter.bin"];
 const TOKENIZER: [&str; 7] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -83,17 +85,18 @@ fn repository(name: &Path) -> Option<Repo> {
 
 fn no_weights(snapshot: &Snapshot, missing: &str) -> anyhow::Error {
     let has = |file: &str| snapshot.files().iter().any(|own| own == file);
-    let cure = match () {
+    let pickle = PICKLES.into_iter().find(|file| has(file));
+    let cure = match pickle {
         _ if snapshot.is_offline() => {
-            "the cache has only a part of it; unset HF_HUB_OFFLINE to download the rest"
+            "the cache has only a part of it; unset HF_HUB_OFFLINE to download the rest".to_owned()
         }
         _ if has("model.safetensors.index.json") => {
-            "its weights are split over several files, which is not read"
+            "its weights are split over several files, which is not read".to_owned()
         }
-        _ if has("pytorch_model.bin") => {
-            "it has pytorch_model.bin, but pickle is not read; another revision (NAME@refs/pr/N) may have safetensors"
-        }
-        _ => "is it the model of an encoder?",
+        Some(pickle) => format!(
+            "it has {pickle}, but pickle is not read; another revision (NAME@refs/pr/N) may have safetensors"
+        ),
+        None => "is it the model of an encoder?".to_owned(),
     };
     fault(format!("{}: has no {missing}", snapshot.repo()), cure)
 }

@@ -1,5 +1,6 @@
 //! The confusion matrix and what follows from it. Definitions and edge cases as in scikit-learn.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -102,6 +103,26 @@ impl Confusion {
         ratio(self.accuracy() * n * n - both, spread)
     }
 
+    /// How it shows, in words, that the model tells nothing apart: it names one class for texts of several, or it is
+    /// right no more often than always naming the most frequent class would be, and by no more than chance.
+    pub fn degenerate(&self, names: &[String]) -> Option<String> {
+        let of_all = |counts: &[u64]| counts.iter().filter(|&&count| count > 0).count();
+        if of_all(&self.gold) < 2 {
+            return None;
+        }
+        if of_all(&self.pred) == 1 {
+            let only = self.pred.iter().position(|&count| count > 0)?;
+            return Some(format!("every text is predicted to be {:?}", names[only]));
+        }
+        let most = self.classes().max_by_key(|&class| (self.gold[class], Reverse(class)))?;
+        // The root of n times MCC is about normal where predictions have nothing to do with the classes.
+        let n = self.total() as f64;
+        let chance = self.mcc() * n.sqrt() < 2.0;
+        let right: f64 = self.classes().map(|class| self.hits(class)).sum();
+        (chance && right <= self.gold[most] as f64)
+            .then(|| format!("no better than always {:?}: accuracy {:.4}", names[most], right / n))
+    }
+
     /// Precision, recall and F1 of each class, under its name.
     pub fn per_class(&self, names: &[String]) -> Vec<ClassScore> {
         let score = |(class, name): (usize, &String)| {
@@ -118,7 +139,8 @@ impl Confusion {
     }
 }
 
-fn ratio(part: f64, whole: f64) -> f64 {
+/// A share; 0 of nothing.
+pub fn ratio(part: f64, whole: f64) -> f64 {
     if whole == 0.0 { 0.0 } else { part / whole }
 }
 
@@ -154,6 +176,19 @@ mod tests {
     fn a_class_that_never_occurs_does_not_count() {
         let c = confusion(&[&[2, 0, 0], &[0, 2, 0], &[0, 0, 0]]);
         assert_eq!(c.macro_f1(), 1.0);
+    }
+
+    #[test]
+    fn what_tells_nothing_apart_is_named() {
+        let names = ["a", "b"].map(String::from);
+        let said = |counts: &[&[u64]]| confusion(counts).degenerate(&names).unwrap_or_default();
+        assert_eq!(said(&[&[0, 6], &[0, 4]]), r#"every text is predicted to be "b""#);
+        assert_eq!(said(&[&[30, 30], &[21, 19]]), r#"no better than always "a": accuracy 0.4900"#);
+        // Rare classes found at the cost of the frequent one: less accurate, but something was learnt.
+        assert_eq!(said(&[&[60, 30], &[0, 10]]), "");
+        // One class only: nothing to tell apart.
+        assert_eq!(said(&[&[9, 0], &[0, 0]]), "");
+        assert_eq!(said(&[&[9, 1], &[2, 8]]), "");
     }
 
     #[test]

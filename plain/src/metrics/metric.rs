@@ -12,6 +12,11 @@ pub enum Metric {
     MacroF1,
     MicroF1,
     Mcc,
+    Mse,
+    Mae,
+    R2,
+    Pearson,
+    Spearman,
     Loss,
 }
 
@@ -23,6 +28,11 @@ impl Metric {
             Metric::MacroF1 => ("macro_f1", true),
             Metric::MicroF1 => ("micro_f1", true),
             Metric::Mcc => ("mcc", true),
+            Metric::Mse => ("mse", false),
+            Metric::Mae => ("mae", false),
+            Metric::R2 => ("r2", true),
+            Metric::Pearson => ("pearson", true),
+            Metric::Spearman => ("spearman", true),
             Metric::Loss => ("loss", false),
         }
     }

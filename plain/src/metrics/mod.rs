@@ -2,6 +2,10 @@
 
 mod confusion;
 mod metric;
+mod multilabel;
+mod regression;
 
 pub use confusion::{ClassScore, Confusion};
 pub use metric::Metric;
+pub use multilabel::MultiLabel;
+pub use regression::Regression;

@@ -72,8 +72,7 @@ fn about(outline: &Outline) -> Value {
 fn sequence(segment: &Segment, i: usize, tokenizer: Option<&Tokenizer>) -> Result<Value> {
     let view = segment.view(i);
     let tokens: Vec<u32> = view.tokens.iter().collect();
-    let mut line =
-        json!({"row": view.row, "label": view.label.map(|label| &segment.labels()[label])});
+    let mut line = json!({"row": view.row, "label": segment.label(i)});
     if let Some(second) = view.second {
         line["second"] = json!(second);
     }

@@ -13,12 +13,47 @@ use serde_json::Value;
 pub struct Arm {
     pub task: String,
     pub name: String,
-    pub accuracy: Vec<f64>,
-    pub macro_f1: Vec<f64>,
+    /// The scores shown of such runs, each with its value for every seed.
+    pub scores: Vec<(Score, Vec<f64>)>,
     /// Weights that trained during fine-tuning.
     pub trained: u64,
+    /// Runs that tell nothing apart: their seed, and how it shows.
+    pub degenerate: Vec<(String, String)>,
     /// Training time: of its encoder once, and of every seed.
     pub seconds: f64,
+}
+
+/// A score that a table shows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Score {
+    pub title: &'static str,
+    key: &'static str,
+    /// It is at most 1, and shown in percent.
+    pub is_share: bool,
+}
+
+const fn share(title: &'static str, key: &'static str) -> Score {
+    Score { title, key, is_share: true }
+}
+
+/// Every score that a table may show, in order.
+pub const SCORES: [Score; 6] = [
+    share("accuracy", "accuracy"),
+    share("micro-F1", "micro_f1"),
+    share("macro-F1", "macro_f1"),
+    Score { title: "MSE", key: "mse", is_share: false },
+    share("Pearson", "pearson"),
+    share("Spearman", "spearman"),
+];
+
+/// What is shown of runs on such a problem; of one class a text, micro-F1 is the accuracy.
+fn shown(problem: &Value) -> Vec<Score> {
+    let keys: &[&str] = match problem.as_str() {
+        Some("multi_label_classification") => &["accuracy", "micro_f1", "macro_f1"],
+        Some("regression") => &["mse", "pearson", "spearman"],
+        _ => &["accuracy", "macro_f1"],
+    };
+    SCORES.into_iter().filter(|score| keys.contains(&score.key)).collect()
 }
 
 /// Every `score.json` in or below `path`, in order of name.
@@ -72,18 +107,23 @@ fn key(path: &Path) -> Result<Key> {
 }
 
 fn arm(task: String, name: String, runs: &[&Path]) -> Result<Arm> {
-    let mut arm = Arm { task, name, accuracy: vec![], macro_f1: vec![], trained: 0, seconds: 0.0 };
+    let (scores, degenerate) = (vec![], vec![]);
+    let mut arm = Arm { task, name, scores, trained: 0, degenerate, seconds: 0.0 };
     let mut encoder = None;
     for path in runs {
         let named = || path.display().to_string();
         let score: Value = serde_json::from_str(&fs::read_to_string(path).with_context(named)?)
             .with_context(named)?;
-        for (list, key) in [(&mut arm.accuracy, "accuracy"), (&mut arm.macro_f1, "macro_f1")] {
-            list.push(
-                score["scores"][key].as_f64().with_context(|| format!("{}: no {key}", named()))?,
-            );
+        if arm.scores.is_empty() {
+            arm.scores = shown(&score["problem"]).into_iter().map(|of| (of, vec![])).collect();
+        }
+        for (Score { key, .. }, values) in &mut arm.scores {
+            let value = score["scores"][*key].as_f64();
+            values.push(value.with_context(|| format!("{}: no {key}", named()))?);
         }
         let log = Log::read(path.with_file_name("log.jsonl"))?;
+        let said = score["degenerate"].as_str().or(log.degenerate.as_deref());
+        arm.degenerate.extend(said.map(|said| (seed(path), said.to_owned())));
         arm.trained = log.run["trained"].as_u64().unwrap_or(0);
         arm.seconds += log.seconds;
         encoder = log.model();
@@ -91,6 +131,12 @@ fn arm(task: String, name: String, runs: &[&Path]) -> Result<Arm> {
     let from = runs.first().copied().unwrap_or(Path::new(""));
     arm.seconds += encoder.map_or(Ok(0.0), |encoder| adaptation(&encoder, from))?;
     Ok(arm)
+}
+
+/// The last folder of a score's path.
+fn seed(score: &Path) -> String {
+    let folder = score.parent().and_then(Path::file_name);
+    folder.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// Seconds of adaptation behind an encoder; 0 for one that nobody here adapted. Its path is one from where the run
@@ -111,18 +157,23 @@ fn adaptation(encoder: &Path, score: &Path) -> Result<f64> {
 struct Log {
     run: Value,
     seconds: f64,
+    /// How the weights that were kept show that nothing was learnt.
+    degenerate: Option<String>,
 }
 
 impl Log {
     fn read(path: PathBuf) -> Result<Self> {
         let named = || path.display().to_string();
         let text = fs::read_to_string(&path).with_context(named)?;
-        let mut log = Self { run: Value::Null, seconds: 0.0 };
+        let mut log = Self { run: Value::Null, seconds: 0.0, degenerate: None };
         for line in text.lines() {
             let event: Value = serde_json::from_str(line).with_context(named)?;
             match event["event"].as_str() {
                 Some("run") => log.run = event,
-                Some("done") => log.seconds = event["seconds"].as_f64().unwrap_or(0.0),
+                Some("done") => {
+                    log.seconds = event["seconds"].as_f64().unwrap_or(0.0);
+                    log.degenerate = event["degenerate"].as_str().map(str::to_owned);
+                }
                 _ => {}
             }
         }

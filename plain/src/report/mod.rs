@@ -3,5 +3,5 @@
 mod arm;
 mod table;
 
-pub use arm::{Arm, arms, scores_below};
+pub use arm::{Arm, SCORES, Score, arms, scores_below};
 pub use table::{markdown, text};

@@ -5,9 +5,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::header::Header;
+use super::problem::Problem;
 use super::segment::{Segment, View};
 use super::stream::{Segments, segments};
 
@@ -90,6 +92,10 @@ impl Shard {
             starts.push(starts[starts.len() - 1] + segment.len());
             joined.push(segment.labels().iter().map(|name| labels.add(name)).collect());
         }
+        if segments[0].problem() == Problem::Regression {
+            // As transformers calls the one output of such a model.
+            labels.add("LABEL_0");
+        }
         Ok(Self { segments, starts, labels, joined })
     }
 
@@ -123,12 +129,45 @@ impl Shard {
         &self.labels
     }
 
+    /// The segment of sequence `i`, and its number there.
+    fn place(&self, i: usize) -> (usize, usize) {
+        let at = self.starts.partition_point(|&start| start <= i) - 1;
+        (at, i - self.starts[at])
+    }
+
     /// Sequence `i`, its label in terms of `labels()`. Panics beyond `len`.
     pub fn view(&self, i: usize) -> View<'_> {
-        let at = self.starts.partition_point(|&start| start <= i) - 1;
-        let mut view = self.segments[at].view(i - self.starts[at]);
+        let (at, i) = self.place(i);
+        let mut view = self.segments[at].view(i);
         view.label = view.label.map(|label| self.joined[at][label]);
         view
+    }
+
+    /// What its labels are; classes where it has none.
+    pub fn problem(&self) -> Problem {
+        self.segments[0].problem()
+    }
+
+    /// The label of sequence `i` as a writer takes it, if it has one.
+    pub fn label(&self, i: usize) -> Option<String> {
+        let (at, i) = self.place(i);
+        match self.segments[at].label(i) {
+            Value::Null => None,
+            Value::String(name) => Some(name),
+            other => Some(other.to_string()),
+        }
+    }
+
+    /// The numbers to predict of sequence `i`: one, or 1 and 0 for the classes of `labels()` it has and has not.
+    pub fn numbers(&self, i: usize) -> Vec<f32> {
+        let (at, i) = self.place(i);
+        let own = self.segments[at].numbers(i);
+        if self.problem() != Problem::MultiLabel {
+            return own.collect();
+        }
+        let mut all = vec![0.0; self.labels.names().len()];
+        self.joined[at].iter().zip(own).for_each(|(&class, is_set)| all[class] = is_set);
+        all
     }
 
     /// The sequences of each text, in order: one, or where texts are in windows, those side by side of one row.
@@ -199,5 +238,7 @@ pub fn agree(first: &Segment, other: &Segment) -> Result<()> {
     ensure!(pairs(first) == pairs(other), "{}, unlike what came before it", pairs(other));
     let labelled = |s: &Segment| if s.is_labelled() { "labelled" } else { "not labelled" };
     ensure!(labelled(first) == labelled(other), "{}, unlike what came before it", labelled(other));
+    let (own, others) = (first.problem().name(), other.problem().name());
+    ensure!(own == others, "labels for {others}, unlike what came before it, for {own}");
     Ok(())
 }

@@ -3,14 +3,17 @@
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use memmap2::Mmap;
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
+use serde_json::Value;
 
+use super::columns::Column;
 use super::header::{self, Header, Meta};
 use super::ints::{Ints, u64_at, width};
 use super::masking::MaskedBy;
+use super::problem::{Problem, Targets};
 use super::tensors::Tensors;
 use crate::flags::fault;
 
@@ -40,7 +43,7 @@ pub struct Segment {
     tokens: Range<usize>,
     offsets: Range<usize>,
     second: Option<Range<usize>>,
-    labels: Option<Range<usize>>,
+    labels: Option<Targets>,
     words: Range<usize>,
     rows: Range<usize>,
     texts: Option<Range<usize>>,
@@ -131,7 +134,7 @@ impl Segment {
             tokens,
             offsets,
             second: tensors.optional("second", Dtype::U16, len)?,
-            labels: tensors.labels(len)?,
+            labels: Targets::find(&tensors, len)?,
             words: tensors.sized("words", Dtype::U8, t.div_ceil(8))?,
             rows: tensors.sized("rows", Dtype::U64, len)?,
             texts: tensors.any("texts", Dtype::U64)?,
@@ -159,7 +162,7 @@ impl Segment {
         self.tokens = first(&self.tokens, t * self.width);
         self.words = first(&self.words, t.div_ceil(8));
         self.rows = first(&self.rows, n * 8);
-        self.labels = self.labels.map(|labels| first(&labels, n * 8));
+        self.labels = self.labels.map(|labels| labels.narrowed(n));
         self.second = self.second.map(|second| first(&second, n * 2));
         self
     }
@@ -213,14 +216,8 @@ impl Segment {
                 );
             }
         }
-        let Some(labels) = &self.labels else { return Ok(()) };
-        let names = self.labels().len() as u64;
-        let labels = self.at(labels);
-        let bad = (0..self.len).map(|i| u64_at(labels, i)).find(|&label| label >= names);
-        match bad {
-            None => Ok(()),
-            Some(label) => bail!("tensor `labels`: {} has no name", label as i64),
-        }
+        let names = self.labels().len();
+        self.labels.as_ref().map_or(Ok(()), |labels| labels.check(self.bytes(), self.len, names))
     }
 
     /// Number of sequences.
@@ -247,6 +244,21 @@ impl Segment {
 
     pub fn is_labelled(&self) -> bool {
         self.labels.is_some()
+    }
+
+    /// What its labels are; classes where it has none.
+    pub fn problem(&self) -> Problem {
+        self.labels.as_ref().map_or_else(Problem::default, |labels| labels.problem)
+    }
+
+    /// The numbers of sequence `i`'s label; none where it has one class, or no label.
+    pub fn numbers(&self, i: usize) -> impl Iterator<Item = f32> {
+        self.labels.iter().flat_map(move |labels| labels.numbers(self.bytes(), i))
+    }
+
+    /// The label of sequence `i` as JSON: the name of its class, a list of names, or a number.
+    pub fn label(&self, i: usize) -> Value {
+        self.labels.as_ref().map_or(Value::Null, |l| l.to_json(self.bytes(), i, self.labels()))
     }
 
     pub fn is_pairs(&self) -> bool {
@@ -287,7 +299,7 @@ impl Segment {
         View {
             tokens: self.tokens().slice(range.start, range.end),
             second: self.second.as_ref().map(|at| Ints::new(self.at(at), 2).get(i) as usize),
-            label: self.labels.as_ref().map(|at| u64_at(self.at(at), i) as usize),
+            label: self.labels.as_ref().and_then(|labels| labels.class(self.bytes(), i)),
             row: self.row(i),
             texts: self.texts_of(i),
             masked,
@@ -338,19 +350,17 @@ impl Segment {
         self.at(&self.words)
     }
 
-    /// The tensors that masking leaves as they are, with their shapes: name, dtype, length, bytes.
-    pub(super) fn kept(&self) -> Vec<(&'static str, Dtype, usize, &[u8])> {
-        let mut kept = vec![("offsets", Dtype::U64, self.len + 1, self.at(&self.offsets))];
+    /// The tensors that masking leaves as they are, with their shapes: name, dtype, shape, bytes.
+    pub(super) fn kept(&self) -> Vec<Column<'_>> {
+        let mut kept = vec![("offsets", Dtype::U64, vec![self.len + 1], self.at(&self.offsets))];
         if let Some(second) = &self.second {
-            kept.push(("second", Dtype::U16, self.len, self.at(second)));
+            kept.push(("second", Dtype::U16, vec![self.len], self.at(second)));
         }
-        if let Some(labels) = &self.labels {
-            kept.push(("labels", Dtype::I64, self.len, self.at(labels)));
-        }
-        kept.push(("words", Dtype::U8, self.words.len(), self.words()));
-        kept.push(("rows", Dtype::U64, self.len, self.at(&self.rows)));
+        kept.extend(self.labels.iter().map(|labels| labels.column(self.bytes(), self.len)));
+        kept.push(("words", Dtype::U8, vec![self.words.len()], self.words()));
+        kept.push(("rows", Dtype::U64, vec![self.len], self.at(&self.rows)));
         if let Some(texts) = &self.texts {
-            kept.push(("texts", Dtype::U64, texts.len() / 8, self.at(texts)));
+            kept.push(("texts", Dtype::U64, vec![texts.len() / 8], self.at(texts)));
         }
         kept
     }

@@ -51,14 +51,22 @@ impl Statistics {
             self.words += words.len() as u64;
             self.shortest = Some(self.shortest.unwrap_or(usize::MAX).min(original.len()));
             self.longest = self.longest.max(original.len());
-            if let Some(label) = view.label {
-                *self.labels.entry(segment.labels()[label].clone()).or_default() += 1;
+            match segment.label(i) {
+                Value::String(name) => self.count(&name),
+                Value::Array(names) => {
+                    names.iter().filter_map(Value::as_str).for_each(|name| self.count(name));
+                }
+                _ => {}
             }
             if segment.masked_by().is_some() {
                 let masks = self.masks.get_or_insert_default();
                 masks.add(&view, &words, segment.header().special.mask);
             }
         }
+    }
+
+    fn count(&mut self, label: &str) {
+        *self.labels.entry(label.to_owned()).or_default() += 1;
     }
 
     /// As `peek --stats` shows them.

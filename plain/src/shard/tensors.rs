@@ -44,14 +44,4 @@ impl Tensors<'_> {
         let tensor = self.layout.info(name).map(|info| self.checked(name, info, dtype));
         Ok(tensor.transpose()?.map(|(range, _)| range))
     }
-
-    pub fn labels(&self, len: usize) -> Result<Option<Range<usize>>> {
-        if let Some(info) = self.layout.info("labels") {
-            ensure!(
-                info.dtype != Dtype::F32,
-                "its labels are numbers (regression or multi-label): classes are wanted"
-            );
-        }
-        self.optional("labels", Dtype::I64, len)
-    }
 }

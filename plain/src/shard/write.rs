@@ -8,11 +8,12 @@ use rayon::prelude::*;
 use safetensors::Dtype;
 use serde_json::json;
 
-use super::columns::{Columns, id_dtype};
+use super::columns::{Column, Columns, id_dtype};
 use super::header::{Header, Meta};
 use super::ints::{self, width};
 use super::masking::{MaskedSequence, Masker};
 use super::open::Labels;
+use super::problem::Problem;
 use super::segment::Segment;
 use crate::flags::fault;
 
@@ -26,6 +27,7 @@ pub struct Sequence {
     /// As long as `tokens`: true where a word begins.
     pub words: Vec<bool>,
     pub second: Option<u16>,
+    /// The name of its class; the names of its classes as a JSON list, or its number, where the writer is told so.
     pub label: Option<String>,
     pub row: u64,
 }
@@ -56,6 +58,12 @@ impl<W: Write> Writer<W> {
     /// Fixes the label names and their order. Without it a segment lists the names it meets, sorted.
     pub fn labels(mut self, names: Vec<String>) -> Self {
         self.names = Some(Labels::new(names));
+        self
+    }
+
+    /// What the labels are, classes otherwise.
+    pub fn problem(mut self, problem: Problem) -> Self {
+        self.columns = self.columns.of(problem);
         self
     }
 
@@ -94,7 +102,10 @@ impl<W: Write> Writer<W> {
         let (with, without) = if labelled { (first, row) } else { (row, first) };
         let cause =
             || format!("row {without} has no label, and row {with} has one (rows count from 0)");
-        let cure = "--label none leaves labels out";
+        let cure = match self.columns.problem() {
+            Problem::MultiLabel => "an empty list says that a text has none of the labels",
+            _ => "--label none leaves labels out",
+        };
         ensure!(labelled == sequence.label.is_some(), fault(cause(), cure));
         let same = pairs == sequence.second.is_some();
         ensure!(same, "row {row}: some rows are pairs and others are not");
@@ -112,16 +123,17 @@ impl<W: Write> Writer<W> {
     }
 
     fn flush(&mut self) -> Result<()> {
-        let columns = Columns::new(width(self.header.vocab_size));
+        let columns = Columns::new(width(self.header.vocab_size)).of(self.columns.problem());
         let columns = std::mem::replace(&mut self.columns, columns);
-        let (labels, numbers) = columns.labels(self.names.as_ref());
-        let labels = self.first.is_some_and(|(_, labelled, _)| labelled).then_some(labels);
-        let meta = Meta { header: self.header.clone(), labels, masked: None };
+        let is_labelled = self.first.is_some_and(|(_, labelled, _)| labelled);
+        let labels = is_labelled.then(|| columns.labels(self.names.as_ref()));
+        let names = labels.as_ref().and_then(|labels| labels.names.clone());
+        let meta = Meta { header: self.header.clone(), labels: names, masked: None };
         let texts = std::mem::take(&mut self.texts);
         (self.first, self.last, self.written) = (None, None, true);
-        let mut tensors = columns.tensors(&numbers);
+        let mut tensors = columns.tensors(labels.as_ref());
         if !texts.is_empty() {
-            tensors.insert(0, ("texts", Dtype::U64, texts.len() / 8, &texts));
+            tensors.insert(0, ("texts", Dtype::U64, vec![texts.len() / 8], &texts));
         }
         write_segment(&mut self.out, &meta, &tensors)
     }
@@ -149,25 +161,21 @@ pub fn write_masked(
     }
     let m = masked.len() / 4;
     let mut tensors = segment.kept();
-    tensors.push(("masked", Dtype::U32, m, &masked));
-    tensors.push(("tokens", id_dtype(width), tokens.len() / width, &tokens));
-    tensors.push(("targets", id_dtype(width), m, &targets));
+    tensors.push(("masked", Dtype::U32, vec![m], &masked));
+    tensors.push(("tokens", id_dtype(width), vec![tokens.len() / width], &tokens));
+    tensors.push(("targets", id_dtype(width), vec![m], &targets));
     tensors.sort_by_key(|(_, dtype, ..)| std::cmp::Reverse(dtype.bitsize()));
     let meta = Meta { masked: Some(masker.by().clone()), ..segment.meta().clone() };
     write_segment(out, &meta, &tensors)
 }
 
 /// One safetensors blob: length, header padded to 8 bytes, tensors in the order given.
-fn write_segment(
-    out: &mut impl Write,
-    meta: &Meta,
-    tensors: &[(&str, Dtype, usize, &[u8])],
-) -> Result<()> {
+fn write_segment(out: &mut impl Write, meta: &Meta, tensors: &[Column]) -> Result<()> {
     let mut header = BTreeMap::from([("__metadata__", json!(meta.to_map()?))]);
     let mut at = 0;
-    for (name, dtype, len, bytes) in tensors {
+    for (name, dtype, shape, bytes) in tensors {
         let end = at + bytes.len();
-        header.insert(name, json!({"dtype": dtype, "shape": [len], "data_offsets": [at, end]}));
+        header.insert(name, json!({"dtype": dtype, "shape": shape, "data_offsets": [at, end]}));
         at = end;
     }
     let mut json = serde_json::to_vec(&header)?;

@@ -2,7 +2,7 @@
 //! section 5.2), and as many drawn at random to compare with.
 
 use std::collections::{BTreeSet, HashSet};
-use std::io::{self, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -73,7 +73,7 @@ impl Corpus {
             fault("--tokenizer is not the one that wrote the task's shard", cure)
         );
         let file = NamedTempFile::new().context("temporary file")?;
-        let out = io::BufWriter::new(&file);
+        let out = BufWriter::new(&file);
         with_data(input, dir, |data| encode(data, &with, String::new(), out).map(drop))?;
         let shard = Shard::read([segments(file.path())?])?;
         Ok(Self { shard, input: Some(input.clone()), _file: Some(file) })
@@ -90,7 +90,7 @@ impl Corpus {
         let mut header = self.shard.header().clone();
         header.source["select"] = about.clone();
         header.command = command;
-        let mut writer = Writer::new(out, header);
+        let mut writer = Writer::new(out, header).problem(self.shard.problem());
         if self.shard.is_labelled() {
             writer = writer.labels(self.shard.labels().names().to_vec());
         }
@@ -107,12 +107,11 @@ impl Corpus {
 
     fn sequence(&self, at: usize) -> Sequence {
         let view = self.shard.view(at);
-        let names = self.shard.labels().names();
         Sequence {
             tokens: view.tokens.iter().collect(),
             words: (0..view.tokens.len()).map(|t| view.begins_word(t)).collect(),
             second: view.second.map(|second| second as u16),
-            label: view.label.map(|label| names[label].clone()),
+            label: self.shard.label(at),
             row: view.row,
         }
     }
@@ -124,11 +123,11 @@ impl Corpus {
             bail!(usage("--jsonl writes texts, and DATA is a token shard").hint(cure));
         };
         let mut places = places.iter().copied().peekable();
-        for (at, example) in input.open(dir)?.examples.enumerate() {
+        let data = input.open(dir)?;
+        for (at, example) in data.examples.enumerate() {
             let example = example?;
             if places.next_if_eq(&at).is_some() {
-                serde_json::to_writer(&mut *out, &example).map_err(io::Error::from)?;
-                out.write_all(b"\n")?;
+                data.kind.write_row(&example, out)?;
             }
         }
         ensure!(

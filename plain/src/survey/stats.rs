@@ -1,6 +1,5 @@
 //! What a split is like before anything is trained on it.
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::{fmt, iter};
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::lengths::{Lengths, bar, ratio};
 use super::read::{Pieces, each};
-use crate::data::{Dataset, Example};
+use crate::data::{Dataset, Example, LabelKind};
 use crate::text::Tokenizer;
 
 /// Labels that the picture shows; the JSON has all.
@@ -25,6 +24,7 @@ pub struct Stats {
     duplicates: u64,
     relabelled: u64,
     unlabelled: u64,
+    kind: LabelKind,
     labels: Labels,
     characters: Lengths,
     words: Lengths,
@@ -57,13 +57,30 @@ impl Labels {
         number
     }
 
-    /// The most frequent first, then by name.
-    fn sorted(&self) -> Vec<(&str, u64)> {
-        let rows = |number: u32| self.rows[number as usize];
-        let mut all: Vec<_> =
-            self.numbers.iter().map(|(name, number)| (&name[..], rows(*number))).collect();
-        all.sort_unstable_by_key(|(name, rows)| (Reverse(*rows), *name));
+    /// Each label, and its rows.
+    fn each(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.numbers.iter().map(|(label, number)| (&label[..], self.rows[*number as usize]))
+    }
+
+    /// The names in labels of this kind, the most frequent first, then by name.
+    fn sorted(&self, kind: &LabelKind) -> Vec<(String, u64)> {
+        let mut counts: HashMap<String, u64> = HashMap::new();
+        for (label, rows) in self.each() {
+            kind.names(label).into_iter().for_each(|name| *counts.entry(name).or_default() += rows);
+        }
+        let mut all: Vec<_> = counts.into_iter().collect();
+        all.sort_unstable_by(|(a, m), (b, n)| (n, a).cmp(&(m, b)));
         all
+    }
+
+    /// Least, mean and largest, where labels are numbers; added up in their order, whatever that of the map.
+    fn range(&self) -> Option<[f64; 3]> {
+        let number = |(label, rows): (&str, u64)| Some((label.parse().ok()?, rows as f64));
+        let mut all: Vec<(f64, f64)> = self.each().filter_map(number).collect();
+        all.sort_unstable_by(|(a, _), (b, _)| a.total_cmp(b));
+        let (sum, n) =
+            all.iter().fold((0.0, 0.0), |(sum, n), (a, rows)| (sum + a * rows, n + rows));
+        Some([all.first()?.0, sum / n, all.last()?.0])
     }
 }
 
@@ -91,8 +108,9 @@ impl Tokens {
 impl Stats {
     /// Counts a data set. The lengths in tokens are those before a text is cut to what the tokenizer is set to.
     pub fn of(data: Dataset, tokenizer: Option<Tokenizer>) -> Result<Self> {
-        let Dataset { labels, source, examples, .. } = data;
-        let mut stats = Self { source, labels: Labels::new(labels), ..Default::default() };
+        let Dataset { labels, kind, source, examples, .. } = data;
+        let labels = Labels::new(labels.into_iter().filter_map(|name| kind.label(name)).collect());
+        let mut stats = Self { source, kind, labels, ..Default::default() };
         let Some(tokenizer) = tokenizer else {
             each(examples, None, |example, _| stats.add(&example))?;
             return Ok(stats);
@@ -136,12 +154,15 @@ impl Stats {
     pub fn to_json(&self) -> Value {
         let share =
             |(label, rows)| json!({"label": label, "rows": rows, "share": ratio(rows, self.rows)});
-        let labels: Vec<Value> = self.labels.sorted().into_iter().map(share).collect();
+        let labels: Vec<Value> = self.labels.sorted(&self.kind).into_iter().map(share).collect();
         let mut json = json!({
             "event": "stats", "source": self.source, "rows": self.rows, "empty": self.empty,
             "duplicates": self.duplicates, "relabelled": self.relabelled, "unlabelled": self.unlabelled,
             "labels": labels, "characters": self.characters.to_json(), "words": self.words.to_json(),
         });
+        if let Some([least, mean, most]) = self.numbers() {
+            json["numbers"] = json!({"min": least, "mean": mean, "max": most});
+        }
         if let Some(tokens) = &self.tokens {
             let (truncated, cut) = tokens.truncated();
             json["tokens"] = tokens.lengths.to_json();
@@ -184,8 +205,16 @@ impl fmt::Display for Stats {
 }
 
 impl Stats {
+    /// Least, mean and largest label, where labels are numbers.
+    fn numbers(&self) -> Option<[f64; 3]> {
+        self.labels.range().filter(|_| self.kind == LabelKind::Number)
+    }
+
     fn write_labels(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let labels = self.labels.sorted();
+        if let Some([least, mean, most]) = self.numbers() {
+            return writeln!(f, "{:>15} {least} to {most}, mean {mean:.4}\n", "labels");
+        }
+        let labels = self.labels.sorted(&self.kind);
         let Some((_, most)) = labels.first() else { return Ok(()) };
         for (label, rows) in labels.iter().take(SHOWN) {
             let share = percent(*rows, self.rows);
@@ -228,8 +257,18 @@ mod tests {
         let labels = vec!["a".to_owned(), "z".to_owned()];
         let skipped = Default::default();
         let examples: crate::data::Examples = Box::new(examples.into_iter());
-        Stats::of(Dataset { labels, source: json!({}), skipped, dropped: None, examples }, None)
-            .unwrap()
+        Stats::of(
+            Dataset {
+                labels,
+                source: json!({}),
+                skipped,
+                dropped: None,
+                kind: Default::default(),
+                examples,
+            },
+            None,
+        )
+        .unwrap()
     }
 
     #[test]

@@ -81,7 +81,10 @@ fn hostile_headers_are_refused() {
     refused_header(|h| h["offsets"]["data_offsets"] = json!([-8, 0]), "not a token shard");
     refused_header(|h| h["tokens"]["dtype"] = json!("I16"), "tensor `tokens` is I16, not U16");
     refused_header(|h| h["tokens"]["dtype"] = json!("X16"), "not a token shard");
-    refused_header(|h| h["labels"]["dtype"] = json!("U64"), "tensor `labels` is U64, not I64");
+    refused_header(
+        |h| h["labels"]["dtype"] = json!("U64"),
+        "tensor `labels` is U64 of shape [4], not I64",
+    );
     let (header, data) = full();
     let twice = header.to_string().replacen('{', &format!("{{\"tokens\":{},", header["tokens"]), 1);
     refused(&blob(&twice, &data), "it names `tokens` twice");

@@ -290,5 +290,5 @@ fn the_writer_refuses_what_the_reader_would() {
     assert!(error.to_string().contains("past its end"), "{error}");
     let mut writer = Writer::new(Vec::new(), header).labels(vec!["a".into()]);
     let error = writer.push(Sequence { label: Some("b".into()), row: 3, ..good }).unwrap_err();
-    assert_eq!(error.to_string(), "row 3: unknown label \"b\"");
+    assert_eq!(format!("{error:#}"), "row 3: unknown label \"b\"");
 }
