@@ -1,15 +1,21 @@
-//! What `pretrain` and `finetune` share as programs: a run watched from the terminal.
+//! What programs share: a run watched from the terminal, what is saved of it, what is scored.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-use serde_json::{Value, json};
+use anyhow::{Context, Result, ensure};
+use serde_json::{Map, Value, json};
+use tch::Device;
 
-use crate::checkpoint::read_texts;
+use crate::checkpoint::{Checkpoint, Head, added_words, fits, place, read_texts};
 use crate::cli::{self, Progress, Stopped};
-use crate::nn::Parameters;
-use crate::shard::{Manifest, Shard, Stage};
-use crate::train::{Course, Run, Task, TrainArgs, Watch};
+use crate::flags::{fault, usage};
+use crate::metrics::Metric;
+use crate::model::Sizes;
+use crate::native::Place;
+use crate::nn::{Everything, Parameters};
+use crate::peft::{Files, Method, MethodArgs};
+use crate::shard::{Manifest, Problem, Shard, Stage};
+use crate::train::{self, Course, Headed, Probe, Run, Task, TrainArgs, Watch};
 
 /// Trains with a progress bar; gives the event to log once the model is saved. Fails with `Stopped` on a signal.
 pub fn train(
@@ -28,7 +34,115 @@ pub fn train(
     };
     let done = run.train(task, parameters, args, course, &mut watch)?;
     bar.finish();
-    Ok(done.ok_or(Stopped)?)
+    let done = done.ok_or(Stopped)?;
+    tell(&done);
+    Ok(done)
+}
+
+/// Opens the shards of a flag, which must fit the model; nothing where none were given.
+pub fn shards(
+    flag: &str,
+    paths: &[PathBuf],
+    (model, sizes): (&Path, &Sizes),
+) -> Result<Option<Shard>> {
+    if paths.is_empty() {
+        return Ok(None);
+    }
+    let shard = Shard::open(paths)?;
+    let named: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    fits(&shard, model, sizes).with_context(|| format!("{flag} {}", named.join(" ")))?;
+    Ok(Some(shard))
+}
+
+/// Says which weights are kept, and warns where they tell nothing apart.
+fn tell(done: &Value) {
+    if let Some(best) = done["best"].as_object() {
+        let scores = best.iter().filter(|(key, _)| *key != "step");
+        let scores: Vec<String> = scores.map(|(key, score)| format!("{key} {score}")).collect();
+        let early = if done["ended_by"].is_null() { "" } else { "; patience ended the run" };
+        let (step, scores) = (&best["step"], scores.join(", "));
+        cli::note(format_args!("the weights of step {step} are kept: {scores}{early}"));
+    }
+    if let Some(degenerate) = done["degenerate"].as_str() {
+        let cure = "another --lr, more --warmup, more --epochs or another --seed may help";
+        cli::warn(format_args!("the run is degenerate: {degenerate}\nhint: {cure}"));
+    }
+}
+
+/// Fills `dir` with `write` once what it wrote, opened as any program does, gives the logits that `model` gives of the
+/// first texts of `shard`. Where it does not, the run is not done: its state is kept.
+pub fn save<M: Headed>(
+    (dir, base): (&Path, &Path),
+    (model, shard): (&M, &Shard),
+    device: Device,
+    write: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    let look = |saved: &Path| {
+        Probe::of(shard, device).reload(model, saved, Some(base)).map(drop).map_err(|error| {
+            let cure = "is the base still the one the run began with? the same command goes on from the last state";
+            fault(format!("{error:#}"), cure)
+        })
+    };
+    place(dir, write, look)
+}
+
+/// What a line of scores says of an adapter: which, where there are others beside it, and the bytes of its weights on
+/// disk, of which so many are the head's.
+pub fn of_adapter(adapter: Option<&Path>, checkpoint: &Checkpoint) -> Result<Map<String, Value>> {
+    let mut fields = Map::new();
+    fields.extend(adapter.map(|adapter| ("adapter".to_owned(), json!(adapter))));
+    if let Some(own) = checkpoint.adapter() {
+        let (all, head) = own.bytes(&*checkpoint.architecture)?;
+        fields.insert("bytes".into(), json!(all));
+        fields.insert("head_bytes".into(), json!(head));
+    }
+    Ok(fields)
+}
+
+/// The key of the score to be best at, and whether more of it is better. Fails on one such labels have not.
+pub fn metric(asked: Option<Metric>, problem: Problem) -> Result<(&'static str, bool)> {
+    let known: &[Metric] = match problem {
+        Problem::Classes => {
+            &[Metric::Accuracy, Metric::MacroF1, Metric::MicroF1, Metric::Mcc, Metric::Loss]
+        }
+        Problem::MultiLabel => &[Metric::MicroF1, Metric::MacroF1, Metric::Accuracy, Metric::Loss],
+        Problem::Regression => {
+            &[Metric::Mse, Metric::Mae, Metric::R2, Metric::Pearson, Metric::Spearman, Metric::Loss]
+        }
+    };
+    let metric = asked.unwrap_or(known[0]);
+    let names: Vec<_> = known.iter().map(|metric| metric.key().0).collect();
+    let cause = || {
+        let (name, problem, names) = (metric.key().0, problem.name(), names.join(", "));
+        usage(format!("--metric {name}: {problem} has {names}"))
+    };
+    ensure!(known.contains(&metric), cause());
+    Ok(metric.key())
+}
+
+/// What trains, and whose files it is written in if that is said: the method of the flags; of an adapter its own, which
+/// goes on as it is.
+pub fn plan(
+    args: &MethodArgs,
+    checkpoint: &mut Checkpoint,
+) -> Result<(Box<dyn Method>, Option<Files>)> {
+    let sizes = checkpoint.architecture.sizes();
+    let files = args.adapter_files.or(checkpoint.library());
+    let Some(own) = checkpoint.take_method() else {
+        let plan = args.plan(sizes.layers as usize, || added_words(&checkpoint.dir))?;
+        let (most, tokens) = (sizes.max_length, plan.virtual_tokens());
+        let cause =
+            || usage(format!("--virtual-tokens {tokens}: the model takes {most} tokens in all"));
+        ensure!(tokens < most, cause());
+        return Ok((plan, files));
+    };
+    let cure = match own.merges() {
+        true => "leave --method out, or make a whole model of it: merge DIR -o OUT",
+        false => "leave --method out, or give its base as --model",
+    };
+    let cause = "--method: the model is an adapter, and goes on as what it is";
+    ensure!(args.method.is_none(), usage(cause).hint(cure));
+    Ok((own, files))
 }
 
 /// What a model will have met: what its base has, and the texts of these shards. Says where a shard does not name them.
@@ -43,6 +157,13 @@ pub fn texts(base: Option<&Path>, shards: &[(Stage, &Shard)]) -> Result<Manifest
         }
     }
     Ok(met)
+}
+
+/// Warns where a model does not tell the texts of a shard apart.
+pub fn tell_degenerate(said: &Value, shard: &Path) {
+    if let Some(said) = said.as_str() {
+        cli::warn(format_args!("{}: {said}", shard.display()));
+    }
 }
 
 /// How many of a shard's texts the model in `dir` met before, and at which stage; warns if it met any. Nothing where the
@@ -61,4 +182,21 @@ pub fn seen(dir: &Path, shard: &Shard, name: &Path) -> Result<Option<Value>> {
         seen[stage] = json!(met);
     }
     Ok(Some(seen))
+}
+
+/// Scores a masked language model: what a line says of it.
+pub fn score_masked(
+    checkpoint: Checkpoint,
+    shard: &Shard,
+    place: Place,
+) -> Result<Map<String, Value>> {
+    let model = checkpoint.masked_lm(&Everything, Head::Given, place.device)?;
+    let mut bar = Progress::new("evaluate", shard.len() as u64);
+    let scores =
+        train::masked(&model.model, shard, place, &mut |n| bar.set(n as u64, String::new))?;
+    bar.finish();
+    Ok(Map::from_iter([
+        ("masked".to_owned(), json!(scores.masked)),
+        ("scores".to_owned(), scores.scores()),
+    ]))
 }

@@ -1,6 +1,6 @@
 //! Golden cases: tests/cases/PROGRAM/NAME/{cmd, input?, expout?, experr?, status?}, other files are copied along.
 //!
-//! GOLDEN=1 cargo test --test cases rewrites what was expected; read the diff.
+//! GOLDEN=1 cargo test --test cases rewrites what was expected; read the diff. CASE=evaluate/ runs those alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod common;
@@ -15,8 +15,10 @@ const KNOWN: [&str; 5] = ["cmd", "input", "expout", "experr", "status"];
 
 #[test]
 fn cases() {
-    let all = cases_in(&common::root().join("tests/cases"));
+    let mut all = cases_in(&common::root().join("tests/cases"));
     assert!(all.len() > 20, "only {} cases found", all.len());
+    let only = std::env::var("CASE").unwrap_or_default();
+    all.retain(|case| case.to_string_lossy().contains(&only));
     let (next, failures) = (Mutex::new(all.iter()), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {

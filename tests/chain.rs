@@ -79,7 +79,8 @@ fn make_runs_what_is_stale_and_nothing_else() {
     );
     assert!(first.contains("dapt+tapt"), "{first}");
     let table = fs::read_to_string(dir.join("results.md")).unwrap();
-    assert_eq!(table.lines().count(), 9, "{table}");
+    let rows = table.lines().filter(|line| line.starts_with('|'));
+    assert_eq!(rows.count(), 7, "{table}");
     assert_eq!(programs(&make(dir, "all")), [""; 0], "a second make does nothing");
 
     touch(dir, "recipes/lora.args");
@@ -268,7 +269,8 @@ fn a_bench_without_its_peer_says_why() {
         .unwrap();
     let output = shell(dir, "ROUNDS=1 STEPS=1 BATCH=2 scripts/bench").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let wanted = "no module named torch\nbench: mlm: transformers failed\n";
+    let wanted = "no module named torch\nbench: .venv/bin/python scripts/peer_bench.py limit failed\n\
+         hint: make bench installs what it compares with\n";
     assert!(both(&output).ends_with(wanted), "{}", both(&output));
 }
 
@@ -283,4 +285,80 @@ fn readme_commands_run() {
     fs::write(dir.path().join("readme.sh"), format!("set -euo pipefail\n{}", blocks.concat()))
         .unwrap();
     run(dir.path(), "bash readme.sh");
+}
+
+/// Data sets of the names that studies use, a few rows each.
+fn study_data(dir: &Path) {
+    let rows = |name: &str, row: &dyn Fn(usize) -> String| {
+        let file = dir.join("data").join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, (0..60).map(row).collect::<String>()).unwrap();
+    };
+    let text = |i: usize| format!("what number {i} says of {}", ["home", "away", "both"][i % 3]);
+    for split in ["train", "validation", "test"] {
+        let labelled = |i: usize| format!("{{\"text\": {:?}, \"label\": {}}}\n", text(i), i % 2);
+        for name in ["ag_news", "imdb", "rotten_tomatoes"] {
+            rows(&format!("{name}/{split}.jsonl"), &labelled);
+        }
+        let csv = |i: usize| format!("\"{}\",\"title\",\"{}\"\n", i % 4 + 1, text(i));
+        rows(&format!("ag_news_csv/{split}.csv"), &csv);
+    }
+    rows("business_news/train.txt", &|i| text(i) + "\n");
+    rows("medical_questions_pairs/train.jsonl", &|i| {
+        let (first, second) = (text(i / 2), text(i + 100));
+        format!("{{\"question_1\": {first:?}, \"question_2\": {second:?}, \"label\": {}}}\n", i % 2)
+    });
+}
+
+/// The task and the arm of every row of a study's own table.
+fn study(dir: &Path, what: &str) -> Vec<String> {
+    run(dir, &format!("make {what} MODEL=model SEEDS=0 LIMIT=40 STEPS=2 -j2"));
+    let results = fs::read_to_string(dir.join("results.md")).unwrap();
+    let (own, published) = results.split_once("## What the study published").unwrap();
+    assert!(published.contains("| --- |"), "{published}");
+    let cells =
+        |line: &str| line.split('|').skip(1).take(2).map(str::trim).collect::<Vec<_>>().join(" ");
+    own.lines().filter(|line| line.starts_with('|')).skip(2).map(cells).collect()
+}
+
+#[test]
+fn studies_end_in_their_tables() {
+    let dir = toy();
+    let dir = dir.path();
+    study_data(dir);
+    let named = |task: &str, arms: &[&str]| -> Vec<String> {
+        arms.iter().map(|arm| format!("{task} {arm}")).collect()
+    };
+    let arms = ["head", "dapt head", "tapt head", "dapt+tapt head"];
+    assert_eq!(study(dir, "s0"), named("ag_news_csv", &arms));
+    assert_eq!(study(dir, "s1"), ["imdb@256 baseline", "imdb@512 baseline"]);
+    let arms =
+        ["A", "B-v1", "B-v2", "C-v1", "C-v2", "D-v1", "D-v2", "E-v1", "E-v2", "F-v1", "F-v2"];
+    assert_eq!(study(dir, "s2"), named("ag_news", &arms));
+    let arms = named("medical_questions_pairs", &["baseline", "head", "tapt", "tapt head"]);
+    assert_eq!(study(dir, "s3"), arms);
+    assert_eq!(study(dir, "s3 AS_PUBLISHED=1"), arms);
+    assert_eq!(
+        study(dir, "s4"),
+        named("rotten_tomatoes", &["bottleneck", "prefix", "run1", "run2"])
+    );
+
+    let arms = ["run1", "run1 run2"];
+    assert_eq!(study(dir, "s4 AS_PUBLISHED=1"), named("rotten_tomatoes", &arms));
+
+    let none = shell(dir, "make s0 AS_PUBLISHED=1 MODEL=model").output().unwrap();
+    assert!(both(&none).contains("docs/recipes.md says why"), "{}", both(&none));
+}
+
+/// What a study is made of reaches the programs: two models, and a split that has no validation.
+#[test]
+fn a_study_is_a_table_of_each_model() {
+    let dir = toy();
+    let dir = dir.path();
+    let lines = run(dir, "make -n s2 SEEDS=0");
+    for model in ["bert-base-uncased", "distilbert-base-uncased", "roberta-base"] {
+        assert!(lines.contains(&format!("fetch {model} -o runs/models/{model}\n")), "{lines}");
+        assert!(lines.contains(&format!("runs/s2-{model}.md")), "{lines}");
+    }
+    assert_eq!(lines.matches("finetune @recipes/s2/F-v2.args").count(), 3);
 }

@@ -307,6 +307,18 @@ fn pickled_and_divided_weights_are_told() {
         error.contains("has no model.safetensors\nhint: it has pytorch_model.bin, but pickle"),
         "{error}"
     );
+    for (config, pickle) in
+        [("{\"peft_type\": \"LORA\"}", "adapter_model.bin"), ("{}", "pytorch_adapter.bin")]
+    {
+        let adapter = format!("models/org/{}", pickle.replace('.', "-"));
+        place.hub.put(&adapter, "adapter_config.json", config);
+        place.hub.put(&adapter, pickle, "x");
+        let error = place.error(&format!("fetch org/{}", pickle.replace('.', "-")));
+        assert!(
+            error.contains(&format!("hint: it has {pickle}, but pickle is not read")),
+            "{error}"
+        );
+    }
     place.hub.put("models/org/big", "model.safetensors.index.json", "{}");
     let error = place.error("fetch org/big");
     assert!(error.contains("hint: its weights are split over several files"), "{error}");

@@ -1,6 +1,6 @@
 //! A run that was stopped or killed, and run again, ends with the bytes of one that was not.
 #![cfg(feature = "torch")]
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod common;
 
@@ -13,6 +13,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use common::{run, sample, shell};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 const PRETRAIN: &str = "exec pretrain --from-scratch config.json --tokenizer tok --epochs 3 --batch 8 --log-every 1 \
      --save-every 1 --device cpu -q -o OUT train.tok";
@@ -104,6 +106,80 @@ fn finetune_killed_and_stopped() {
         assert_eq!(codes, [Some(75), None]);
         same(dir, &format!("{whole}/{file}"), &format!("{parts}/{file}"));
     }
+}
+
+/// Whatever it does at that moment: start, train, save, or move its files in. `KILLS` says how often, 50 times if not.
+#[test]
+fn killed_at_any_moment() {
+    let dir = sample();
+    let dir = dir.path();
+    run(dir, &PRETRAIN.replace("OUT", "base"));
+    let command = FINETUNE.replace("METHOD", "full").replace("--epochs 4", "--epochs 12");
+    run(dir, &command.replace("OUT", "whole"));
+    let parts = command.replace("OUT", "parts");
+    let kills = std::env::var("KILLS").map_or(50, |kills| kills.parse().unwrap());
+    let mut random = StdRng::seed_from_u64(7);
+    let (mut killed, mut ended) = (0, 0);
+    while killed < kills || ended == 0 {
+        let mut child = start(dir, &parts);
+        sleep(Duration::from_millis(random.random_range(0..900)));
+        let signal =
+            [libc::SIGKILL, libc::SIGKILL, libc::SIGTERM, libc::SIGINT][random.random_range(0..4)];
+        if child.try_wait().unwrap().is_none() && killed < kills {
+            // SAFETY: a plain system call on a child of ours that was not waited for.
+            unsafe { libc::kill(child.id() as i32, signal) };
+            killed += 1;
+        }
+        if child.wait().unwrap().success() {
+            same(dir, "whole/model.safetensors", "parts/model.safetensors");
+            assert_eq!(run(dir, "ls -A parts"), run(dir, "ls -A whole"));
+            fs::remove_dir_all(dir.join("parts")).unwrap();
+            ended += 1;
+        }
+    }
+}
+
+/// Several labels a text, and numbers.
+#[test]
+fn other_problems_killed_and_stopped() {
+    let dir = sample();
+    let dir = dir.path();
+    run(dir, &PRETRAIN.replace("OUT", "base"));
+    let number = r#"{ sub(/"label":"[^"]*"/, "\"label\":" NR % 7 / 4); print }"#;
+    for (problem, rows) in [("multi-label", "cat"), ("regression", &format!("awk '{number}'"))] {
+        for split in ["train", "validation"] {
+            let rows = format!("prep sample --split {split} --limit 100 --jsonl -q | {rows}");
+            run(dir, &format!("{rows} | prep - --{problem} --tokenizer tok -q -o {split}.tok"));
+        }
+        let command = FINETUNE.replace("METHOD", "full");
+        let (whole, parts) = (format!("{problem}-whole"), format!("{problem}-parts"));
+        run(dir, &command.replace("OUT", &whole));
+        let codes = interrupted(dir, &command.replace("OUT", &parts), &parts, &[libc::SIGTERM]);
+        assert_eq!(codes, [Some(75)]);
+        same(dir, &format!("{whole}/model.safetensors"), &format!("{parts}/model.safetensors"));
+    }
+}
+
+/// What evaluations have made of the learning rate, and how often they were no better, is in the state.
+#[test]
+fn finetune_on_a_plateau_killed_and_stopped() {
+    let dir = sample();
+    let dir = dir.path();
+    run(dir, &PRETRAIN.replace("OUT", "base"));
+    let flags = "--method full --lr 1e-3 --eval-every 2 --schedule reduce_lr_on_plateau --plateau-patience 0 \
+                 --plateau-factor 0.5 --metric loss --layer-decay 0.9 --head-lr 5e-3";
+    let command = FINETUNE.replace("--method METHOD", flags);
+    run(dir, &command.replace("OUT", "whole"));
+    let codes = interrupted(
+        dir,
+        &command.replace("OUT", "parts"),
+        "parts",
+        &[libc::SIGTERM, libc::SIGKILL, libc::SIGTERM],
+    );
+    assert_eq!(codes, [Some(75), None, Some(75)]);
+    same(dir, "whole/model.safetensors", "parts/model.safetensors");
+    let log = fs::read_to_string(dir.join("whole/log.jsonl")).unwrap();
+    assert!(log.contains("\"lr\":0.0005"), "the rate was never cut: {log}");
 }
 
 /// Whether a signal was sent and no thread has taken it, as Linux shows it.

@@ -9,7 +9,7 @@ use tapt::cli::{self, Progress, Talk};
 use tapt::data::{Line, name_of, text_lines};
 use tapt::flags::usage;
 use tapt::model::{Encoder, Layers, Pool};
-use tapt::native::Compute;
+use tapt::native::{Compute, Place};
 use tapt::nn::Ids;
 use tapt::shard::{Input, Shard, shard_or_text};
 use tapt::train::{Item, ids, sweep, unlabelled};
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
 fn run(args: Args) -> Result<()> {
     args.talk.apply();
     cli::threads(args.compute.threads)?;
-    let device = args.compute.open()?;
+    let place = args.compute.open()?;
     let (model, inputs) = cli::model_first(args.model.clone(), args.paths.clone())?;
     let one = inputs.len() < 2;
     ensure!(one, usage("one input is wanted; shards join with cat"));
@@ -82,8 +82,8 @@ fn run(args: Args) -> Result<()> {
     let checkpoint = Checkpoint::open(&model, args.base.as_deref())?.merging(true);
     let texts = open(input, &checkpoint)?;
     args.layer.check(checkpoint.architecture.sizes().layers)?;
-    let encoder = checkpoint.encoder(device).with_context(|| model.display().to_string())?;
-    let vectors = embed(&*encoder.model, &texts, &args, device)?;
+    let encoder = checkpoint.encoder(place.device).with_context(|| model.display().to_string())?;
+    let vectors = embed(&*encoder.model, &texts, &args, place)?;
     match &args.output {
         Some(path) => {
             let mut out = cli::output(Some(path))?;
@@ -110,7 +110,7 @@ fn open(input: &Path, checkpoint: &Checkpoint) -> Result<Texts> {
 
 fn from_shard(shard: &Shard, checkpoint: &Checkpoint) -> Result<Texts> {
     ensure!(!shard.is_masked(), "it is masked; vectors are made of the texts as they are");
-    fits(shard, &checkpoint.dir, &checkpoint.architecture.sizes())?;
+    fits(shard, &checkpoint.dir, &checkpoint.sizes())?;
     let ids = (0..shard.len()).map(|i| unlabelled(&shard.view(i)).ids).collect();
     Ok(Texts { ids, rows: (0..shard.len()).map(|i| shard.view(i).row).collect() })
 }
@@ -124,12 +124,12 @@ fn from_text(name: &str, reader: impl BufRead, checkpoint: &Checkpoint) -> Resul
 }
 
 /// One tensor a text: `[hidden]`, `[layers + 1, hidden]`, or with the tokens in front where nothing is pooled.
-fn embed(encoder: &dyn Encoder, texts: &Texts, args: &Args, device: Device) -> Result<Vec<Tensor>> {
+fn embed(encoder: &dyn Encoder, texts: &Texts, args: &Args, place: Place) -> Result<Vec<Tensor>> {
     let lengths: Vec<usize> = texts.ids.iter().map(|ids| ids.tokens.len()).collect();
     let item = |i: usize| Item { ids: texts.ids[i].clone(), ..Item::default() };
     let mut all: Vec<Tensor> = lengths.iter().map(|_| Tensor::new()).collect();
     let (mut bar, mut done) = (Progress::new("embed", lengths.len() as u64), 0);
-    sweep(&item, &lengths, device, &mut |group, micro| {
+    sweep(&item, &lengths, place, &mut |group, micro| {
         let states = args.layer.take(encoder, &micro.batch);
         for (&i, vector) in group.iter().zip(args.pool.pool(&states, &micro.batch)) {
             let vector = if args.normalize { unit(&vector) } else { vector };

@@ -9,12 +9,11 @@ use serde_json::{Map, Value, json};
 use tapt::checkpoint::{Checkpoint, Head, fits};
 use tapt::cli::{self, Output, Progress, Talk};
 use tapt::flags::usage;
-use tapt::native::Compute;
+use tapt::native::{Compute, Place};
 use tapt::nn::Everything;
 use tapt::program;
 use tapt::shard::{Labels, Shard};
 use tapt::train::{self, Labelled};
-use tch::Device;
 
 /// Score a model.
 ///
@@ -40,6 +39,10 @@ struct Args {
     #[arg(long)]
     base: Option<PathBuf>,
 
+    /// An adapter to put on the model, which is its base then; several are scored in turn
+    #[arg(long, value_name = "DIR", conflicts_with = "base")]
+    adapter: Vec<PathBuf>,
+
     /// Compute with an adapter beside its base, instead of merging it into the weights
     #[arg(long)]
     unmerged: bool,
@@ -61,70 +64,77 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<()> {
     args.talk.apply();
-    let device = args.compute.open()?;
+    let place = args.compute.open()?;
     let (model, paths) = cli::model_first(args.model, args.paths)?;
     ensure!(!paths.is_empty(), usage("no shard to score on"));
     let file = args.predictions.as_deref();
-    let fine = file.is_none_or(|file| paths.len() == 1 && file != Path::new("-"));
-    ensure!(fine, usage("--predictions: a file, for one shard at a time"));
+    let one = paths.len() == 1 && args.adapter.len() < 2;
+    let fine = file.is_none_or(|file| one && file != Path::new("-"));
+    ensure!(fine, usage("--predictions: a file, for one shard and one model at a time"));
     let mut predictions = file.map(|path| cli::output(Some(path))).transpose()?;
     let mut out = cli::text_output(None)?;
+    let mut base = None;
+    let adapters: Vec<Option<&Path>> = match &args.adapter[..] {
+        [] => vec![None],
+        all => all.iter().map(|adapter| Some(adapter.as_path())).collect(),
+    };
     for path in &paths {
-        let start = Instant::now();
         let shard = Shard::open_one(path)?;
-        let checkpoint = Checkpoint::open(&model, args.base.as_deref())?.merging(!args.unmerged);
-        let sizes = checkpoint.architecture.sizes();
-        let named = || path.display().to_string();
-        fits(&shard, &checkpoint.dir, &sizes).with_context(named)?;
-        let masked = shard.is_masked();
-        ensure!(!masked || file.is_none(), "--predictions: {}: it is masked", path.display());
-        let scores = match masked {
-            true => score_masked(checkpoint, &shard, device).context("the shard is masked"),
-            false => score_labelled(checkpoint, &shard, device, predictions.as_mut()),
-        };
-        let scores = scores.with_context(named);
-        let mut line =
-            json!({"event": "score", "model": model, "shard": path, "examples": shard.len()});
-        let fields = scores.with_context(|| model.display().to_string())?;
-        fields.into_iter().for_each(|(key, value)| line[key] = value);
-        if let Some(seen) = program::seen(&model, &shard, path)? {
-            line["seen"] = seen;
+        for &adapter in &adapters {
+            let start = Instant::now();
+            if base.is_none() {
+                base = Some(Checkpoint::open(&model, args.base.as_deref())?);
+            }
+            let checkpoint = base.as_ref().context("no model")?.with(adapter)?;
+            let checkpoint = checkpoint.merging(!args.unmerged);
+            let mut line =
+                json!({"event": "score", "model": model, "shard": path, "examples": shard.len()});
+            let about = program::of_adapter(adapter, &checkpoint)?;
+            let named = || path.display().to_string();
+            fits(&shard, &checkpoint.dir, &checkpoint.sizes()).with_context(named)?;
+            let dir = adapter.unwrap_or(&model);
+            let fields = score(checkpoint, &shard, place, predictions.as_mut());
+            let fields = fields.with_context(named).with_context(|| dir.display().to_string())?;
+            fields.into_iter().chain(about).for_each(|(key, value)| line[key] = value);
+            if let Some(seen) = program::seen(dir, &shard, path)? {
+                line["seen"] = seen;
+            }
+            program::tell_degenerate(&line["degenerate"], path);
+            line["seconds"] = json!(start.elapsed().as_secs_f64());
+            writeln!(out, "{line}")?;
         }
-        line["seconds"] = json!(start.elapsed().as_secs_f64());
-        writeln!(out, "{line}")?;
     }
     predictions.map_or(Ok(()), Output::commit)?;
     out.commit()
 }
 
-type Fields = Map<String, Value>;
-
-fn score_masked(checkpoint: Checkpoint, shard: &Shard, device: Device) -> Result<Fields> {
-    let model = checkpoint.masked_lm(&Everything, Head::Given, device)?;
-    let mut bar = Progress::new("evaluate", shard.len() as u64);
-    let scores =
-        train::masked(&model.model, shard, device, &mut |n| bar.set(n as u64, String::new))?;
-    bar.finish();
-    Ok(Fields::from_iter([
-        ("masked".to_owned(), json!(scores.masked)),
-        ("scores".to_owned(), scores.scores()),
-    ]))
+fn score(
+    checkpoint: Checkpoint,
+    shard: &Shard,
+    place: Place,
+    predictions: Option<&mut Output>,
+) -> Result<Map<String, Value>> {
+    if !shard.is_masked() {
+        return score_labelled(checkpoint, shard, place, predictions);
+    }
+    ensure!(predictions.is_none(), "--predictions: the shard is masked");
+    program::score_masked(checkpoint, shard, place).context("the shard is masked")
 }
 
 fn score_labelled(
     checkpoint: Checkpoint,
     shard: &Shard,
-    device: Device,
+    place: Place,
     predictions: Option<&mut Output>,
-) -> Result<Fields> {
+) -> Result<Map<String, Value>> {
     let labels = Labels::new(checkpoint.labels()?);
     let names = labels.names();
-    let rows = Labelled::new(shard, &labels)?;
-    let model = checkpoint.classifier(names.len(), &Everything, Head::Given, device)?;
+    let rows = Labelled::new(shard, &labels, checkpoint.problem()?)?;
+    let model = checkpoint.classifier(names.len(), &Everything, Head::Given, place.device)?;
     let texts = rows.texts().len();
     let mut bar = Progress::new("evaluate", texts as u64);
     let (mut kept, mut done) = (vec![Vec::new(); texts], 0);
-    let scores = train::classes(&model.model, &rows, names.len(), device, &mut |i, probs| {
+    let scores = train::labelled(&model.model, &rows, place, &mut |i, probs| {
         done += 1;
         bar.set(done, String::new);
         if predictions.is_some() {

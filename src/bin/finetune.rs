@@ -5,30 +5,32 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use serde::Serialize;
 use serde_json::json;
-use tapt::checkpoint::{
-    Checkpoint, Head, class_config, fits, save_adapter, save_model, write_texts,
-};
+use tapt::checkpoint::{Checkpoint, Head, class_config, save_trained, write_texts};
 use tapt::cli::{self, Talk};
 use tapt::metrics::Metric;
 use tapt::native::Compute;
 use tapt::peft::MethodArgs;
 use tapt::program;
-use tapt::shard::{Shard, Stage};
-use tapt::train::{Classification, Course, Run, TrainArgs, about, steps_of};
+use tapt::shard::{Problem, Shard, Stage};
+use tapt::train::{
+    Classification, Course, Labelled, ObjectiveArgs, Run, TrainArgs, about, steps_of,
+};
 
-/// Fine-tune an encoder to classify.
+/// Fine-tune an encoder to classify, or to predict numbers.
 ///
-/// Reads labelled token shards. Writes a Hugging Face directory, or an adapter
-/// in PEFT's files beside an untouched base (--method lora); the weights come
-/// last. With --eval the weights that scored best there are kept, else the last
-/// ones. Stopped or killed, the same command goes on where it stopped.
+/// Reads labelled token shards: one class a text, any number of them, or a number (prep
+/// --multi-label, --regression). Writes a Hugging Face directory, or an adapter beside an
+/// untouched base (--method lora), in PEFT's or AdapterHub's files; the weights come last.
+/// An adapter given as the model trains on. With --eval the weights that scored best there
+/// are kept, else the last ones. Stopped or killed, the same command goes on where it
+/// stopped.
 ///
 ///   finetune --model enc/tapt --train train.tok --eval dev.tok --lr 2e-5 --epochs 3 -o runs/full
 ///   finetune --model enc/tapt --train train.tok --method lora --lr 1e-3 -o runs/lora
 #[derive(Parser, Serialize)]
 #[command(version, args_override_self = true, verbatim_doc_comment)]
 struct Args {
-    /// The model to start from: a Hugging Face directory, or org/name[@revision] on the hub
+    /// The model to start from: a Hugging Face directory, an adapter, or org/name[@revision] on the hub
     #[arg(long)]
     model: PathBuf,
 
@@ -53,9 +55,9 @@ struct Args {
     #[arg(long, value_parser = tapt::flags::count)]
     steps: Option<u64>,
 
-    /// With --eval: the score to be best at
-    #[arg(long, value_enum, default_value_t = Metric::Accuracy)]
-    metric: Metric,
+    /// With --eval: the score to be best at [default: accuracy; where texts have several labels micro_f1, of numbers mse]
+    #[arg(long, value_enum)]
+    metric: Option<Metric>,
 
     /// With --eval: stop after so many evaluations without a better score; 0 never does
     #[arg(long, default_value_t = 0, requires = "eval")]
@@ -63,6 +65,9 @@ struct Args {
 
     #[command(flatten)]
     method: MethodArgs,
+
+    #[command(flatten)]
+    objective: ObjectiveArgs,
 
     #[command(flatten)]
     run: TrainArgs,
@@ -79,61 +84,63 @@ fn main() -> ExitCode {
     cli::main(run)
 }
 
-fn listed(flag: &str, paths: &[PathBuf]) -> String {
-    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
-    format!("{flag} {}", paths.join(" "))
-}
-
 fn run(args: Args) -> Result<()> {
     args.talk.apply();
     cli::on_stop()?;
-    let device = args.compute.open()?;
-    let seed = args.run.seed;
-    let checkpoint = Checkpoint::open_whole(&args.model)?;
-    let from = checkpoint.dir.clone();
-    let sizes = checkpoint.architecture.sizes();
-    let train = Shard::open(&args.train)?;
-    let eval = if args.eval.is_empty() { None } else { Some(Shard::open(&args.eval)?) };
-    fits(&train, &from, &sizes).with_context(|| listed("--train", &args.train))?;
-    if let Some(eval) = &eval {
-        fits(eval, &from, &sizes).with_context(|| listed("--eval", &args.eval))?;
-    }
-    let labels = train.labels();
-    if let [only] = labels.names() {
+    let place = args.compute.open()?;
+    let seeds = &args.run.seeds;
+    let mut checkpoint = Checkpoint::open(&args.model, None)?;
+    let (plan, files) = program::plan(&args.method, &mut checkpoint)?;
+    let [from, home, name] =
+        [&checkpoint.dir, &checkpoint.home, &checkpoint.name].map(PathBuf::clone);
+    let sizes = checkpoint.sizes().behind(plan.virtual_tokens());
+    let train = program::shards("--train", &args.train, (&from, &sizes))?.context("--train")?;
+    let eval = program::shards("--eval", &args.eval, (&from, &sizes))?;
+    let (labels, problem) = (train.labels(), train.problem());
+    let metric = program::metric(args.metric, problem)?;
+    if let ([only], Problem::Classes) = (labels.names(), problem) {
         cli::warn(format_args!("{only:?} is the only class: there is nothing to learn"));
     }
     let base = checkpoint.digest()?;
     let mut met = vec![(Stage::Training, &train)];
     met.extend(eval.iter().map(|eval| (Stage::Validation, eval)));
-    let texts = program::texts(Some(&from), &met)?;
-    let config = class_config(&checkpoint.config, &*checkpoint.architecture, labels.names());
-    let plan = args.method.plan(sizes.layers as usize)?;
-    let model = checkpoint.seeded(seed).classifier(labels.names().len(), &*plan, Head::New, device);
+    let texts = program::texts(Some(&home), &met)?;
+    let config =
+        class_config(&checkpoint.config, &*checkpoint.architecture, (labels.names(), problem));
+    let model = checkpoint.seeded(seeds.init()).classifier(
+        labels.names().len(),
+        &*plan,
+        Head::New,
+        place.device,
+    );
     let model = model.with_context(|| args.model.display().to_string())?;
-    args.method.check(&model.parameters)?;
+    args.method.check(&*plan, &model.parameters)?;
     model.parameters.remarks().iter().for_each(cli::note);
 
+    let rows = Labelled::new(&train, labels, problem).context("--train")?;
+    let objective = args.objective.open(problem, (labels, &rows.counts()), place.device)?;
+    let weights = objective.about(labels);
+    let digest = eval.as_ref().map(Shard::digest);
     let inputs =
-        json!({"model": base, "train": train.digest(), "eval": eval.as_ref().map(Shard::digest)});
-    let shards = (&train, eval.as_ref());
+        json!({"model": base, "train": train.digest(), "eval": digest, "class_weights": weights});
+    let trained = (&model.model, &objective);
+    let order = (seeds.order(), place);
     let mut task =
-        Classification::new(&model.model, shards, labels, &args.run.batch, (seed, device))?;
+        Classification::new(trained, (rows, eval.as_ref()), labels, &args.run.batch, order)?;
     let steps_per_epoch = task.feed.steps_per_epoch();
     let total = args.steps.map_or_else(|| steps_of(args.epochs, steps_per_epoch), Ok)?;
-    let metric = eval.as_ref().map(|_| args.metric.key());
-    args.run.schedule.over(total)?;
-    let course = Course { total, steps_per_epoch, metric, patience: args.patience };
-    let about = about("finetune", &cli::command_line(), device, &model.parameters, total);
-    let mut run = Run::open((&args.output, Some(&from)), about, &json!(args), &inputs)?;
+    let metric = Some(metric).filter(|_| eval.is_some());
+    let course =
+        Course { total, steps_per_epoch, metric, keep_best: true, patience: args.patience };
+    course.check(&args.run)?;
+    let about = about("finetune", &cli::command_line(), place, &model.parameters, total);
+    let mut run = Run::open((&args.output, Some(&home)), about, &json!(args), &inputs)?;
     let parameters = &model.parameters;
     let done = program::train("finetune", &mut run, &mut task, parameters, &args.run, &course)?;
     let out = &args.output;
     write_texts(out, &texts)?;
-    match plan.about(parameters) {
-        Some(about) => {
-            save_adapter(out, (&args.model, &from), (&*plan, about), &config, parameters)?
-        }
-        None => save_model(out, &config, &from, parameters)?,
-    }
+    program::save((out, &from), (&model.model, &train), place.device, |out| {
+        save_trained(out, (&name, &from), (&*plan, files), &config, parameters)
+    })?;
     run.finish(&done)
 }

@@ -5,27 +5,25 @@ use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Parser;
-use serde_json::{Value, json};
-use tapt::checkpoint::{Checkpoint, Head, Loaded, tokenizer};
+use serde_json::Value;
+use tapt::checkpoint::Checkpoint;
 use tapt::cli::{self, Talk};
 use tapt::data::{Line, text_lines};
 use tapt::flags::usage;
-use tapt::model::SequenceClassifier;
 use tapt::native::Compute;
-use tapt::nn::{Everything, Ids};
-use tapt::text::{Length, Tokenizer};
-use tapt::train::{best, classify, ids, probabilities};
-use tch::Device;
+use tapt::text::Length;
+use tapt::train::Answerer;
 
 /// Lines that go through the model together.
 const LINES: usize = 256;
 
-/// Classify texts.
+/// Classify texts, or predict numbers.
 ///
 /// Reads a text a line, or JSON lines with "text" (and "pair"), on standard input; writes a JSON line for each, in
-/// order.
+/// order: the class and its probability, of a model of several labels those of
+/// probability 0.5 and above, or the number.
 ///
 ///   echo "Oil and economy cloud stocks' outlook" | predict runs/full
 #[derive(Parser)]
@@ -42,6 +40,10 @@ struct Args {
     /// The base of an adapter, where it lies elsewhere than when it was trained
     #[arg(long)]
     base: Option<PathBuf>,
+
+    /// An adapter to put on the model, which is its base then; several answer in turn
+    #[arg(long, value_name = "DIR", conflicts_with = "base")]
+    adapter: Vec<PathBuf>,
 
     #[command(flatten)]
     length: Length,
@@ -64,26 +66,38 @@ fn main() -> ExitCode {
 fn run(args: Args) -> Result<()> {
     args.talk.apply();
     cli::threads(args.compute.threads)?;
-    let device = args.compute.open()?;
+    let place = args.compute.open()?;
     let (dir, rest) = cli::model_first(args.model, args.paths)?;
     if let Some(file) = rest.first() {
         let file = file.display();
         let cause = "texts are read on standard input";
         bail!(usage(cause).hint(format!("predict {} < {file}", dir.display())));
     }
-    let checkpoint = Checkpoint::open(&dir, args.base.as_deref())?.merging(true);
-    let mut tokenizer = tokenizer(&checkpoint)?;
-    args.length.apply(&mut tokenizer)?;
-    let named = || dir.display().to_string();
-    let labels = checkpoint.labels().with_context(named)?;
-    let model = checkpoint.classifier(labels.len(), &Everything, Head::Given, device);
-    let model = model.with_context(named)?;
+    let base = Checkpoint::open(&dir, args.base.as_deref())?;
+    let mut models: Vec<Answerer> = match &args.adapter[..] {
+        [] => vec![Answerer::open(&base, (&dir, None), place.device)?],
+        all => {
+            let each = all
+                .iter()
+                .map(|adapter| Answerer::open(&base, (&dir, Some(adapter)), place.device));
+            each.collect::<Result<_>>()?
+        }
+    };
+    for model in &mut models {
+        args.length.apply(&mut model.tokenizer)?;
+        model.check(args.top)?;
+    }
     let mut out = cli::text_output(None)?;
     let arriving = arriving();
     loop {
         let (some, end) = next_lines(&arriving);
-        for probs in probabilities_of(&model, &tokenizer, &some, device)? {
-            writeln!(out, "{}", answer(&probs, &labels, args.top))?;
+        let texts: Vec<_> = some.iter().map(|l| (l.text.as_str(), l.pair.as_deref())).collect();
+        let answers = models.iter().map(|model| model.answers(&texts, args.top, place));
+        let answers: Vec<Vec<Value>> = answers.collect::<Result<_>>()?;
+        for text in 0..texts.len() {
+            for answers in &answers {
+                writeln!(out, "{}", answers[text])?;
+            }
         }
         out.flush()?;
         if let Some(end) = end {
@@ -113,37 +127,4 @@ fn next_lines(arriving: &Receiver<Result<Line>>) -> (Vec<Line>, Option<Result<()
         }
     }
     (lines, None)
-}
-
-fn probabilities_of(
-    model: &Loaded<SequenceClassifier>,
-    tokenizer: &Tokenizer,
-    lines: &[Line],
-    device: Device,
-) -> Result<Vec<Vec<f32>>> {
-    let texts: Vec<_> = lines.iter().map(|l| (l.text.as_str(), l.pair.as_deref())).collect();
-    let (mut sequences, mut windows): (Vec<Ids>, _) = (Vec::new(), Vec::new());
-    for pieces in tokenizer.pieces_batch(&texts)? {
-        let start = sequences.len();
-        sequences.extend(pieces.into_iter().map(ids));
-        windows.push(start..sequences.len());
-    }
-    let lengths: Vec<usize> = sequences.iter().map(|ids| ids.tokens.len()).collect();
-    let mut all = vec![Vec::new(); texts.len()];
-    let item = |i: usize| sequences[i].clone();
-    classify(&model.model, &item, &lengths, &windows, device, &mut |text, logs| {
-        all[text] = probabilities(&logs);
-    })?;
-    Ok(all)
-}
-
-fn answer(probs: &[f32], labels: &[String], top: Option<usize>) -> Value {
-    let scored = |i: usize| json!({"label": labels[i], "score": probs[i]});
-    let mut answer = scored(best(probs));
-    if let Some(top) = top {
-        let mut order: Vec<usize> = (0..probs.len()).collect();
-        order.sort_by(|&a, &b| probs[b].total_cmp(&probs[a]));
-        answer["top"] = order.into_iter().take(top).map(scored).collect();
-    }
-    answer
 }

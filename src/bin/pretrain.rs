@@ -6,17 +6,15 @@ use clap::Parser;
 use serde::Serialize;
 use serde_json::json;
 use tapt::checkpoint::{
-    Checkpoint, Head, Loaded, fits, mlm_config, save_model, untied_config, write_texts,
+    Checkpoint, Head, fits, mlm_config, save_trained, untied_config, write_texts,
 };
 use tapt::cli::{self, Talk};
 use tapt::flags::fault;
-use tapt::model::MaskedLm;
 use tapt::native::Compute;
-use tapt::peft::Full;
+use tapt::peft::MethodArgs;
 use tapt::program;
 use tapt::shard::{Masking, Shard, Stage};
 use tapt::train::{Course, Epochs, Mlm, Run, TrainArgs, about};
-use tch::Device;
 
 /// Go on training a masked language model on text of a domain (DAPT) or of a
 /// task (TAPT).
@@ -35,12 +33,13 @@ struct Args {
     #[arg(default_value = "-")]
     shards: Vec<PathBuf>,
 
-    /// The model to start from: a Hugging Face directory, or org/name[@revision] on the hub
+    /// The model to start from: a Hugging Face directory, an adapter, or org/name[@revision] on the hub
     #[arg(long, required_unless_present = "from_scratch")]
     model: Option<PathBuf>,
 
     /// Start a new model of this config.json instead; takes the tokenizer of --tokenizer
-    #[arg(long, value_name = "CONFIG", requires = "tokenizer", conflicts_with = "model")]
+    #[arg(long, value_name = "CONFIG", requires = "tokenizer",
+        conflicts_with_all = ["model", "method"])]
     from_scratch: Option<PathBuf>,
 
     /// With --from-scratch: the directory of the tokenizer the shards were written with
@@ -68,6 +67,9 @@ struct Args {
     masking: Masking,
 
     #[command(flatten)]
+    method: MethodArgs,
+
+    #[command(flatten)]
     run: TrainArgs,
 
     /// A masked shard to score between epochs
@@ -88,43 +90,53 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<()> {
     args.talk.apply();
-    let device = args.compute.open()?;
-    let seed = args.run.seed;
-    let rows = Epochs::open(&args.shards, &args.masking, seed)?;
+    let place = args.compute.open()?;
+    let seeds = &args.run.seeds;
+    let rows = Epochs::open(&args.shards, &args.masking, seeds.seed)?;
     cli::on_stop()?;
-    let checkpoint = open(&args, &rows)?;
-    let from = &checkpoint.dir.clone();
-    let sizes = checkpoint.architecture.sizes();
-    fits(rows.shard(), from, &sizes).context("the shards to train on")?;
+    let mut checkpoint = open(&args, &rows)?;
+    let (plan, files) = program::plan(&args.method, &mut checkpoint)?;
+    let [from, home, name] =
+        [&checkpoint.dir, &checkpoint.home, &checkpoint.name].map(PathBuf::clone);
+    let sizes = checkpoint.sizes().behind(plan.virtual_tokens());
+    fits(rows.shard(), &from, &sizes).context("the shards to train on")?;
     let eval = args.eval.as_ref().map(|path| Shard::open_one(path)).transpose()?;
     if let Some(shard) = &eval {
         ensure!(
             shard.is_masked(),
             fault("--eval: it is not masked", "mask dev.tok > dev.bin does it once for all")
         );
-        fits(shard, from, &sizes).context("--eval")?;
+        fits(shard, &from, &sizes).context("--eval")?;
     }
     let base = checkpoint.digest()?;
-    let base_dir = args.model.as_ref().map(|_| from.as_path());
+    let base_dir = args.model.as_ref().map(|_| home.as_path());
     let texts = program::texts(base_dir, &[(Stage::Pretraining, rows.shard())])?;
     let config = mlm_config(&checkpoint.config, &*checkpoint.architecture);
-    let model = build(checkpoint, &args, device).with_context(|| from.display().to_string())?;
+    let head = if args.new_head { Head::New } else { Head::Given };
+    let model = checkpoint.seeded(seeds.init()).masked_lm(&*plan, head, place.device);
+    let model = model.with_context(|| from.display().to_string())?;
+    args.method.check(&*plan, &model.parameters)?;
     model.parameters.remarks().iter().for_each(cli::note);
 
     let inputs = json!({"model": base, "train": rows.shard().digest(), "eval": eval.as_ref().map(Shard::digest)});
-    let mut task = Mlm::new(&model.model, rows, &args.run.batch, eval.as_ref(), (seed, device))?;
+    let mut task =
+        Mlm::new(&model.model, rows, &args.run.batch, eval.as_ref(), (seeds.order(), place))?;
     let steps_per_epoch = task.feed.steps_per_epoch();
     let total = task.feed.rows.total(args.steps, args.epochs, steps_per_epoch)?;
-    args.run.schedule.over(total)?;
-    let course = Course { total, steps_per_epoch, ..Course::default() };
-    let mut about = about("pretrain", &cli::command_line(), device, &model.parameters, total);
+    let metric = eval.as_ref().map(|_| ("nats", false));
+    let course = Course { total, steps_per_epoch, metric, ..Course::default() };
+    course.check(&args.run)?;
+    let mut about = about("pretrain", &cli::command_line(), place, &model.parameters, total);
     about["masking"] = json!(task.feed.rows.masking());
     let mut run = Run::open((&args.output, base_dir), about, &json!(args), &inputs)?;
     let parameters = &model.parameters;
     let done = program::train("pretrain", &mut run, &mut task, parameters, &args.run, &course)?;
     let config = if model.model.is_tied() { config } else { untied_config(config) };
     write_texts(&args.output, &texts)?;
-    save_model(&args.output, &config, from, parameters)?;
+    let saved = (&model.model, task.feed.rows.shard());
+    program::save((&args.output, &from), saved, place.device, |out| {
+        save_trained(out, (&name, &from), (&*plan, files), &config, parameters)
+    })?;
     run.finish(&done)
 }
 
@@ -134,10 +146,5 @@ fn open(args: &Args, rows: &Epochs) -> Result<Checkpoint> {
         return Checkpoint::from_scratch(config, vocab, tokenizer);
     }
     let model = args.model.as_ref().context("--model or --from-scratch is wanted")?;
-    Checkpoint::open_whole(model)
-}
-
-fn build(checkpoint: Checkpoint, args: &Args, device: Device) -> Result<Loaded<MaskedLm>> {
-    let head = if args.new_head { Head::New } else { Head::Given };
-    checkpoint.seeded(args.run.seed).masked_lm(&Full, head, device)
+    Checkpoint::open(model, None)
 }

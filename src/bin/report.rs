@@ -11,7 +11,7 @@ use plain::report::{arms, markdown, scores_below, text};
 ///
 /// Reads scores named TASK/ENCODER/METHOD/SEED/score.json, and the log beside
 /// each. Percent throughout; seconds are training time, of the adapted encoder
-/// once and of every seed.
+/// once and of every seed. Arms with a run that tells nothing apart are marked.
 ///
 ///   report runs
 #[derive(Parser)]

@@ -21,7 +21,7 @@ pub fn tokenizer_digest(dir: &Path) -> Result<String> {
 
 /// The tokenizer of `checkpoint`, cutting texts at the longest sequence its model takes.
 pub fn tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer> {
-    let (dir, sizes) = (&checkpoint.dir, checkpoint.architecture.sizes());
+    let (dir, sizes) = (&checkpoint.dir, checkpoint.sizes());
     let mut tokenizer = Tokenizer::open(dir)?;
     ensure!(
         i64::from(tokenizer.vocab_size()) <= sizes.vocab,

@@ -10,18 +10,25 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tch::{Device, Tensor};
 
-use super::adapter::Adapter;
-use super::{names, read_tensors};
+use super::adapter::{self, Adapter};
+use super::names;
+use super::weights::read_weights;
 use crate::flags::fault;
 use crate::hub;
-use crate::model::{Architecture, Encoder, MaskedLm, SequenceClassifier, architecture};
+use crate::model::{Architecture, Encoder, MaskedLm, SequenceClassifier, Sizes, architecture};
 use crate::nn::{Everything, Parameter, Parameters, Peft, Scope};
+use crate::peft::{Files, Method};
+use crate::shard::Problem;
 
 /// A model directory: its config, its tensors under canonical names, its adapter if it is one.
 #[derive(Debug)]
 pub struct Checkpoint {
     /// Where the base model lies.
     pub dir: PathBuf,
+    /// Where it lies itself: the adapter's directory, if it is one.
+    pub home: PathBuf,
+    /// The base model as it was asked for: a path, or a name on the hub.
+    pub name: PathBuf,
     pub config: Value,
     pub architecture: Box<dyn Architecture>,
     tensors: BTreeMap<String, Tensor>,
@@ -41,6 +48,9 @@ pub enum Head {
 }
 
 const NO_CLASSIFIER: &str = "finetune gives it one";
+const NO_SAVED_HEAD: &str =
+    "have its library save the head with it (peft: modules_to_save); finetune gives it a new one";
+const NO_ADAPTER: &str = "--adapter takes what finetune --method lora or another of the kind wrote";
 
 /// A model and its parameters, with the tensors of the file it had no use for.
 #[derive(Debug)]
@@ -52,8 +62,8 @@ pub struct Loaded<M> {
 impl Checkpoint {
     /// Opens a checkpoint, or an adapter with the base it names (`base` wins over that name). What is no path is a
     /// model of the hub.
-    pub fn open(dir: &Path, base: Option<&Path>) -> Result<Self> {
-        let dir = &hub::model(dir)?;
+    pub fn open(name: &Path, base: Option<&Path>) -> Result<Self> {
+        let dir = &hub::model(name)?;
         ensure!(
             dir.is_dir(),
             fault(
@@ -61,36 +71,95 @@ impl Checkpoint {
                 "give a model as Hugging Face lays it out, or its name on the hub (org/name)",
             )
         );
-        let adapter = Adapter::open(dir, base)?;
-        let base = adapter.as_ref().map_or(dir, |adapter| &adapter.base).to_owned();
-        let config = read_config(&base.join("config.json"))?;
-        let architecture = architecture(&config).with_context(|| base.display().to_string())?;
-        let mut tensors = names::canonical(read_weights(&base)?, architecture.prefix());
-        if let Some(adapter) = &adapter {
-            let own = adapter.tensors.iter();
-            tensors.extend(own.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())));
+        match Adapter::open(dir, base)? {
+            None => Self::whole(dir, name),
+            Some(adapter) => Ok(Self::whole(&adapter.base, &adapter.name)?.take(dir, adapter)),
         }
-        Ok(Self {
-            dir: base,
+    }
+
+    fn whole(dir: &Path, name: &Path) -> Result<Self> {
+        let path = dir.join("config.json");
+        if let Some(lower) = adapter::below(dir).filter(|_| !path.exists()) {
+            let cure = format!("{} is an adapter", lower.display());
+            return Err(fault(format!("{}: no such file", path.display()), cure));
+        }
+        let config = read_config(&path)?;
+        let architecture = architecture(&config).with_context(|| dir.display().to_string())?;
+        let tensors = names::canonical(read_weights(dir)?, architecture.prefix());
+        Ok(Self::of((dir, name), config, architecture, tensors))
+    }
+
+    fn of(
+        (dir, name): (&Path, &Path),
+        config: Value,
+        architecture: Box<dyn Architecture>,
+        tensors: BTreeMap<String, Tensor>,
+    ) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            home: dir.to_owned(),
+            name: name.to_owned(),
             config,
             architecture,
             tensors,
-            adapter,
+            adapter: None,
             scratch: false,
             merging: false,
             seed: 0,
-        })
+        }
     }
 
-    /// Opens a checkpoint that is no adapter.
-    pub fn open_whole(dir: &Path) -> Result<Self> {
-        let checkpoint = Self::open(dir, None)?;
-        ensure!(
-            checkpoint.adapter.is_none(),
-            "{}: is an adapter; a whole model is wanted",
-            dir.display()
-        );
-        Ok(checkpoint)
+    /// The same with an adapter, whose tensors win.
+    fn take(mut self, dir: &Path, adapter: Adapter) -> Self {
+        let own = adapter.tensors.iter().map(|(name, t)| (name.clone(), t.shallow_clone()));
+        self.tensors.extend(own);
+        Self { home: dir.to_owned(), adapter: Some(adapter), ..self }
+    }
+
+    /// This model again, with the adapter in a directory if one is given; what was read of the base is shared.
+    pub fn with(&self, adapter: Option<&Path>) -> Result<Self> {
+        let dir = match (adapter, &self.adapter) {
+            (None, None) => None,
+            (None, Some(_)) => Some(self.home.clone()),
+            (Some(dir), None) => Some(hub::model(dir)?),
+            (Some(_), Some(_)) => {
+                let cause = format!("{}: is an adapter itself", self.home.display());
+                return Err(fault(cause, "--model is the base that every --adapter is put on"));
+            }
+        };
+        let tensors = self.tensors.iter().map(|(name, t)| (name.clone(), t.shallow_clone()));
+        let (config, architecture) = (self.config.clone(), architecture(&self.config)?);
+        let again = Self::of((&self.dir, &self.name), config, architecture, tensors.collect());
+        let Some(dir) = dir else { return Ok(again) };
+        let found = Adapter::open(&dir, Some(&self.dir))?;
+        let none = || fault(format!("{}: is no adapter", dir.display()), NO_ADAPTER);
+        Ok(again.take(&dir, found.ok_or_else(none)?))
+    }
+
+    /// The adapter it was opened with.
+    pub fn adapter(&self) -> Option<&Adapter> {
+        self.adapter.as_ref()
+    }
+
+    /// Whose files its adapter lies in, if it is one.
+    pub fn library(&self) -> Option<Files> {
+        self.adapter.as_ref().map(|adapter| adapter.library)
+    }
+
+    /// Whether a classifier comes with it.
+    pub fn classifies(&self) -> bool {
+        let output = format!("{}.weight", self.architecture.class_names().output);
+        self.tensors.contains_key(&output)
+    }
+
+    /// Whether the head of a masked language model comes with it.
+    pub fn fills_in(&self) -> bool {
+        self.tensors.contains_key(&format!("{}.weight", self.architecture.mlm_names().dense))
+    }
+
+    /// The method of its adapter, if it is one, to train on: the model is then built by the plan it is given.
+    pub fn take_method(&mut self) -> Option<Box<dyn Method>> {
+        self.adapter.as_mut()?.plan.take()
     }
 
     /// A model of the given config with nothing trained yet; its vocabulary is the tokenizer's.
@@ -99,16 +168,8 @@ impl Checkpoint {
         value["vocab_size"] = vocab_size.into();
         let architecture = architecture(&value).with_context(|| config.display().to_string())?;
         let dir = hub::tokenizer(tokenizer)?;
-        Ok(Self {
-            dir,
-            config: value,
-            architecture,
-            tensors: BTreeMap::new(),
-            adapter: None,
-            scratch: true,
-            merging: false,
-            seed: 0,
-        })
+        let scratch = Self::of((&dir, &dir), value, architecture, BTreeMap::new());
+        Ok(Self { scratch: true, ..scratch })
     }
 
     /// The same, with new weights drawn by `seed`.
@@ -125,19 +186,29 @@ impl Checkpoint {
     pub fn digest(&self) -> Result<String> {
         let mut hash = Sha256::new();
         hash.update(self.config.to_string());
-        let weights = self.dir.join("model.safetensors");
-        if !self.scratch {
-            let mut file =
-                fs::File::open(&weights).with_context(|| weights.display().to_string())?;
+        let own = (!self.scratch).then(|| self.dir.join("model.safetensors"));
+        let adapter = self.adapter.iter().flat_map(|adapter| &adapter.files).cloned();
+        for path in own.into_iter().chain(adapter) {
+            let mut file = fs::File::open(&path).with_context(|| path.display().to_string())?;
             std::io::copy(&mut file, &mut hash)?;
         }
         Ok(format!("{:x}", hash.finalize()))
     }
 
+    /// The numbers of its model; the longest sequence is that of texts, without the virtual tokens of its adapter.
+    pub fn sizes(&self) -> Sizes {
+        let plan = self.adapter.as_ref().and_then(|adapter| adapter.plan.as_ref());
+        let before = plan.map_or(0, |plan| plan.virtual_tokens());
+        self.architecture.sizes().behind(before)
+    }
+
     /// Names of the classes, by number, from `id2label`; `LABEL_0`, … where the config names none.
     pub fn labels(&self) -> Result<Vec<String>> {
         let own = self.adapter.as_ref().and_then(|adapter| adapter.config.as_ref());
-        match own.unwrap_or(&self.config)["id2label"].as_object() {
+        let names = own.unwrap_or(&self.config)["id2label"].as_object();
+        // What the base says of its own classes is not said of others.
+        let others = self.adapter.is_some() && own.is_none();
+        match names.filter(|names| !others || Some(names.len()) == self.classes()) {
             None => self.unnamed_labels(),
             Some(names) => {
                 let name = |i: usize| Some(names.get(&i.to_string())?.as_str()?.to_owned());
@@ -148,10 +219,14 @@ impl Checkpoint {
     }
 
     fn unnamed_labels(&self) -> Result<Vec<String>> {
+        let count = self.classes().ok_or_else(|| self.no_classifier())?;
+        Ok((0..count).map(|i| format!("LABEL_{i}")).collect())
+    }
+
+    /// How many classes its classifier has.
+    fn classes(&self) -> Option<usize> {
         let bias = format!("{}.bias", self.architecture.class_names().output);
-        let bias =
-            self.tensors.get(&bias).ok_or_else(|| fault("it has no classifier", NO_CLASSIFIER))?;
-        Ok((0..bias.numel()).map(|i| format!("LABEL_{i}")).collect())
+        self.tensors.get(&bias).map(Tensor::numel)
     }
 
     /// The encoder with its MLM head, on `device`.
@@ -163,14 +238,12 @@ impl Checkpoint {
     ) -> Result<Loaded<MaskedLm>> {
         let names = self.architecture.mlm_names();
         let head = if self.scratch { None } else { Some(head) };
+        let adds = self.adapter.is_none();
         let loaded = self.build(plan, device, MaskedLm::new)?;
         let Some(head) = head else { return Ok(loaded) };
-        audit(&loaded.parameters, head, &[names.dense, names.norm, names.bias]).map_err(
-            |error| {
-                let cure = "pretrain --new-head starts one at random";
-                fault(format!("it has no complete MLM head: {error}"), cure)
-            },
-        )?;
+        let cure = "pretrain --new-head starts one at random";
+        let parts = [names.dense, names.norm, names.bias];
+        audit(&loaded.parameters, adds, head, (&parts, "it has no complete MLM head", cure))?;
         Ok(loaded)
     }
 
@@ -182,9 +255,10 @@ impl Checkpoint {
         head: Head,
         device: Device,
     ) -> Result<Loaded<SequenceClassifier>> {
-        let names = self.architecture.class_names();
+        let (names, adds) = (self.architecture.class_names(), self.adapter.is_none());
         if head == Head::Given {
-            self.check_problem(classes)?;
+            ensure!(self.adapter.is_none() || self.classifies(), self.no_classifier());
+            self.check_task()?;
         }
         let old =
             |name: &str| name.starts_with("classifier.") || name.starts_with("pre_classifier.");
@@ -196,22 +270,42 @@ impl Checkpoint {
         };
         let mut loaded = self.build(plan, device, build)?;
         loaded.parameters.leave_over(left);
-        audit(&loaded.parameters, head, &[names.dense, names.output])
-            .map_err(|error| fault(format!("it has no classifier: {error}"), NO_CLASSIFIER))?;
+        let parts = [names.dense, names.output];
+        audit(&loaded.parameters, adds, head, (&parts, "it has no classifier", NO_CLASSIFIER))?;
         Ok(loaded)
     }
 
-    /// Fails unless its classes exclude each other: other models answer other questions than which class it is.
-    fn check_problem(&self, classes: usize) -> Result<()> {
-        let own = self.adapter.as_ref().and_then(|adapter| adapter.config.as_ref());
-        // As transformers decides where nothing is said.
-        let unsaid = if classes == 1 { "regression" } else { "single_label_classification" };
-        let problem = own.unwrap_or(&self.config)["problem_type"].as_str().unwrap_or(unsaid);
-        ensure!(
-            problem == "single_label_classification",
-            "it was trained for {problem}; single_label_classification is what is read so far"
-        );
+    /// Why it cannot tell classes.
+    pub fn no_classifier(&self) -> anyhow::Error {
+        match self.adapter {
+            None => fault("it has no classifier", NO_CLASSIFIER),
+            Some(_) => fault("neither it nor its base has a classifier", NO_SAVED_HEAD),
+        }
+    }
+
+    /// Fails on an adapter whose head is for each token, and would pass for one of texts.
+    fn check_task(&self) -> Result<()> {
+        let task = self.adapter.as_ref().and_then(|adapter| adapter.task.as_deref());
+        let cause = "it was trained for TOKEN_CLS, classes of tokens; SEQ_CLS is what is read";
+        ensure!(task != Some("TOKEN_CLS"), fault(cause, NO_CLASSIFIER));
         Ok(())
+    }
+
+    /// What its classifier predicts.
+    pub fn problem(&self) -> Result<Problem> {
+        let own = self.adapter.as_ref().and_then(|adapter| adapter.config.as_ref());
+        let outputs = self.labels()?.len();
+        let problem = match own.unwrap_or(&self.config)["problem_type"].as_str() {
+            Some(name) => Problem::find(name).with_context(|| {
+                format!("config.json: `problem_type` {name:?} is none there is")
+            })?,
+            // As transformers decides where nothing is said.
+            None if outputs == 1 => Problem::Regression,
+            None => Problem::Classes,
+        };
+        let single = problem != Problem::Regression || outputs == 1;
+        ensure!(single, "it predicts {outputs} numbers of a text; one is what is read");
+        Ok(problem)
     }
 
     /// The encoder alone, for its hidden states.
@@ -220,7 +314,7 @@ impl Checkpoint {
             architecture.encoder(&root.at(architecture.prefix()))
         };
         let loaded = self.build(&Everything, device, build)?;
-        audit(&loaded.parameters, Head::Given, &[])?;
+        audit(&loaded.parameters, false, Head::Given, (&[], "", ""))?;
         Ok(loaded)
     }
 
@@ -230,8 +324,12 @@ impl Checkpoint {
         device: Device,
         build: impl Fn(&Scope, &dyn Architecture) -> M,
     ) -> Result<Loaded<M>> {
-        let plan = self.adapter.as_ref().map_or(plan, |adapter| &*adapter.plan as &dyn Peft);
-        let store = RefCell::new(Parameters::new(device, self.tensors, self.seed));
+        let own = self.adapter.as_ref().and_then(|adapter| adapter.plan.as_ref());
+        let plan = own.map_or(plan, |own| &**own as &dyn Peft);
+        let mut store = Parameters::new(device, self.tensors, self.seed);
+        // What an adapter brings was trained with it, a pooler included.
+        store.train(self.adapter.iter().flat_map(|adapter| adapter.tensors.keys().cloned()));
+        let store = RefCell::new(store);
         let root = Scope::root(&store, plan);
         let root = if self.merging { root.merging() } else { root };
         let model = build(&root, &*self.architecture);
@@ -248,15 +346,23 @@ impl Checkpoint {
     }
 }
 
-/// Every parameter must come from the file, but for a new head and what a method adds to a base.
-fn audit(parameters: &Parameters, head: Head, parts: &[&str]) -> Result<()> {
-    let excused = |p: &&Parameter| {
-        head == Head::New && (p.added || parts.iter().any(|part| p.name.starts_with(part)))
-    };
+/// Every parameter must come from the file, but for a new head, and what a method adds where it `adds` it now. What is
+/// wrong where the head, of these `parts`, is missing, and its cure.
+fn audit(
+    parameters: &Parameters,
+    adds: bool,
+    head: Head,
+    (parts, wrong, cure): (&[&str], &str, &str),
+) -> Result<()> {
+    let of_head = |p: &Parameter| parts.iter().any(|part| p.name.starts_with(part));
+    let excused = |p: &&Parameter| if p.added { adds } else { head == Head::New && of_head(p) };
     let missing: Vec<_> = parameters.new_ones().filter(|p| !excused(p)).collect();
-    match missing.first() {
-        None => Ok(()),
-        Some(first) => bail!("tensor {} is missing ({} in all)", first.name, missing.len()),
+    let Some(first) = missing.first() else { return Ok(()) };
+    let cause = format!("tensor {} is missing ({} in all)", first.name, missing.len());
+    match first.added {
+        true => Err(fault(cause, "the adapter's config asks for what its weights have not")),
+        false if of_head(first) => Err(fault(format!("{wrong}: {cause}"), cure)),
+        false => bail!(cause),
     }
 }
 
@@ -265,32 +371,4 @@ fn read_config(path: &Path) -> Result<Value> {
     let text = fs::read_to_string(path).with_context(named)?;
     let config: Map<String, Value> = serde_json::from_str(&text).with_context(named)?;
     Ok(config.into())
-}
-
-/// Pickle runs what it reads; we do not read it.
-pub fn no_pickle(file: &Path, call: &str) -> anyhow::Error {
-    let cure = format!("save it as safetensors: {call}");
-    fault(format!("{}: pickle is not read", file.display()), cure)
-}
-
-/// How transformers and peft save tensors so that they can be read.
-pub const SAFE: &str = "save_pretrained(…, safe_serialization=True)";
-
-fn read_weights(dir: &Path) -> Result<BTreeMap<String, Tensor>> {
-    let path = dir.join("model.safetensors");
-    let has = |name: &str| dir.join(name).exists();
-    if !path.exists() {
-        let pickle = ["pytorch_model.bin", "model.pt"].into_iter().find(|name| has(name));
-        if let Some(name) = pickle {
-            return Err(no_pickle(&dir.join(name), SAFE));
-        }
-        ensure!(
-            !has("model.safetensors.index.json"),
-            fault(
-                format!("{}: its weights are split over several files", dir.display()),
-                "save them in one: save_pretrained(…, max_shard_size=\"100GB\")"
-            )
-        );
-    }
-    Ok(read_tensors(&path)?.0)
 }

@@ -41,6 +41,20 @@ fn rename(name: &str, prefix: &str) -> String {
     }
 }
 
+/// Where there is no output layer of a classifier, takes `score` for it, which has no bias, as some call it.
+pub fn only_score(tensors: &mut BTreeMap<String, Tensor>, output: &str) {
+    let name = |part: &str| format!("{output}.{part}");
+    if tensors.contains_key(&name("weight")) {
+        return;
+    }
+    if let Some(weight) = tensors.remove("score.weight") {
+        let none = || Tensor::zeros([weight.size()[0]], (weight.kind(), weight.device()));
+        let bias = tensors.remove("score.bias").unwrap_or_else(none);
+        tensors.insert(name("bias"), bias);
+        tensors.insert(name("weight"), weight);
+    }
+}
+
 /// BERT's pooler: part of the encoder, used by classifiers alone.
 pub fn is_pooler(name: &str) -> bool {
     name.contains(".pooler.")

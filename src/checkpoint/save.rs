@@ -6,9 +6,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use super::{adapterhub, names, write_tensors};
+use super::{names, write_tensors};
 use crate::model::Architecture;
 use crate::nn::Parameters;
+use crate::shard::Problem;
 use crate::text::FILES;
 
 /// `config` as transformers' `…ForMaskedLM` has it.
@@ -21,8 +22,12 @@ pub fn mlm_config(config: &Value, architecture: &dyn Architecture) -> Value {
     config
 }
 
-/// `config` as transformers' `…ForSequenceClassification` has it, with these classes.
-pub fn class_config(config: &Value, architecture: &dyn Architecture, labels: &[String]) -> Value {
+/// `config` as transformers' `…ForSequenceClassification` has it, to predict these classes.
+pub fn class_config(
+    config: &Value,
+    architecture: &dyn Architecture,
+    (labels, problem): (&[String], Problem),
+) -> Value {
     let mut config = config.clone();
     set_class(&mut config, architecture, "ForSequenceClassification");
     let numbered = || labels.iter().enumerate();
@@ -30,7 +35,7 @@ pub fn class_config(config: &Value, architecture: &dyn Architecture, labels: &[S
     let numbers: Map<_, _> = numbered().map(|(i, name)| (name.clone(), json!(i))).collect();
     config["id2label"] = names.into();
     config["label2id"] = numbers.into();
-    config["problem_type"] = json!("single_label_classification");
+    config["problem_type"] = json!(problem.name());
     config
 }
 
@@ -58,9 +63,6 @@ pub fn save_model(
 ) -> Result<()> {
     write_json(&dir.join("config.json"), config)?;
     copy_tokenizer(tokenizer, dir)?;
-    // An adapter left from another run would be read in place of these weights.
-    remove(dir, &["adapter_config.json", "adapter_model.safetensors"])?;
-    remove(dir, &adapterhub::FILES)?;
     let passengers = parameters.left_over().iter().filter(|(name, _)| names::is_pooler(name));
     let floats: Vec<_> =
         passengers.map(|(name, t)| (name.clone(), t.totype(tch::Kind::Float))).collect();
@@ -80,14 +82,6 @@ pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
             let bytes = fs::read(&from).with_context(|| from.display().to_string())?;
             write_beside(&to, &bytes)?;
         }
-    }
-    Ok(())
-}
-
-/// Removes what an earlier run of another kind left in `dir`.
-pub fn remove(dir: &Path, names: &[&str]) -> Result<()> {
-    for path in names.iter().map(|name| dir.join(name)).filter(|path| path.exists()) {
-        fs::remove_file(&path).with_context(|| path.display().to_string())?;
     }
     Ok(())
 }

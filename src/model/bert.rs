@@ -157,15 +157,15 @@ impl Embeddings {
         }
     }
 
-    /// All three index tensors are `[tokens]`.
+    /// Both index tensors are `[tokens]`.
     pub fn forward(
         &self,
-        ids: &Tensor,
+        batch: &Batch,
         positions: &Tensor,
         segments: &Tensor,
         train: bool,
     ) -> Tensor {
-        let sum = self.words.forward(ids)
+        let sum = self.words.words(batch, train)
             + self.segments.forward(segments)
             + self.positions.forward(positions);
         self.dropout.forward(self.norm.forward(&sum), train)
@@ -180,14 +180,14 @@ struct Bert {
 
 impl Encoder for Bert {
     fn embed(&self, batch: &Batch, train: bool) -> Tensor {
-        self.embeddings.forward(&batch.ids, &batch.positions, &batch.segments, train)
+        self.embeddings.forward(batch, &batch.positions, &batch.segments, train)
     }
 
     fn blocks(&self) -> &[Block] {
         &self.blocks
     }
 
-    fn word_embeddings(&self) -> &Tensor {
-        &self.embeddings.words.weight
+    fn words(&self) -> &Embedding {
+        &self.embeddings.words
     }
 }

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use crate::nn::{Activation, AddNorm, Batch, Dropout, Linear, Scope, attention};
+use crate::nn::{Activation, AddNorm, Attention, Batch, Chosen, Dropout, Linear, Scope};
 
 /// What an architecture calls the parts of a layer.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +39,7 @@ pub struct Block {
     query: Linear,
     key: Linear,
     value: Linear,
+    attention: Attention,
     attention_output: Linear,
     attention_norm: AddNorm,
     intermediate: Linear,
@@ -56,6 +57,12 @@ impl Block {
             query: linear(names.query, hidden, hidden),
             key: linear(names.key, hidden, hidden),
             value: linear(names.value, hidden, hidden),
+            attention: Attention::new(
+                &scope.at("attention"),
+                hidden,
+                config.heads,
+                Dropout(config.attention_dropout),
+            ),
             attention_output: linear(names.attention_output, hidden, hidden),
             attention_norm: norm(names.attention_norm),
             intermediate: linear(names.intermediate, hidden, intermediate),
@@ -67,7 +74,27 @@ impl Block {
 
     /// `[tokens, hidden]` to `[tokens, hidden]`.
     pub fn forward(&self, xs: &Tensor, batch: &Batch, train: bool) -> Tensor {
-        let attended = self.attend(xs, batch, train);
+        let xs = &batch.cast(xs);
+        let [k, v] = [&self.key, &self.value].map(|linear| linear.forward(xs, train));
+        let q = self.query.forward(xs, train);
+        self.after(self.attention.forward([&q, &k, &v], batch, train), xs, train)
+    }
+
+    /// The same of some tokens alone `[chosen, hidden]`: all that is asked of the last layer. It computes no others where
+    /// it can, which is exact.
+    pub fn forward_at(&self, xs: &Tensor, chosen: &Chosen, batch: &Batch, train: bool) -> Tensor {
+        let xs = &batch.cast(xs);
+        if !self.attention.chooses(xs) {
+            return chosen.of(&self.forward(xs, batch, train));
+        }
+        let [k, v] = [&self.key, &self.value].map(|linear| linear.forward(xs, train));
+        let xs = chosen.of(xs);
+        let q = self.query.forward(&xs, train);
+        self.after(self.attention.of([&q, &k, &v], chosen, batch, train), &xs, train)
+    }
+
+    /// What follows attention, token by token.
+    fn after(&self, attended: Tensor, xs: &Tensor, train: bool) -> Tensor {
         let attended = self.attention_output.forward(&attended, train);
         let attended = Dropout(self.config.projection_dropout).forward(attended, train);
         let xs = self.attention_norm.forward(attended, xs, train);
@@ -76,12 +103,5 @@ impl Block {
         let ys = self.output.forward(&inner, train);
         let ys = Dropout(self.config.dropout).forward(ys, train);
         self.output_norm.forward(ys, &xs, train)
-    }
-
-    fn attend(&self, xs: &Tensor, batch: &Batch, train: bool) -> Tensor {
-        let [q, k, v] =
-            [&self.query, &self.key, &self.value].map(|linear| linear.forward(xs, train));
-        let dropout = Dropout(self.config.attention_dropout);
-        attention([&q, &k, &v], batch, self.config.heads, dropout, train)
     }
 }

@@ -151,7 +151,7 @@ struct DistilBert {
 
 impl Encoder for DistilBert {
     fn embed(&self, batch: &Batch, train: bool) -> Tensor {
-        let sum = self.words.forward(&batch.ids) + self.positions.forward(&batch.positions);
+        let sum = self.words.words(batch, train) + self.positions.forward(&batch.positions);
         self.dropout.forward(self.norm.forward(&sum), train)
     }
 
@@ -159,7 +159,7 @@ impl Encoder for DistilBert {
         &self.blocks
     }
 
-    fn word_embeddings(&self) -> &Tensor {
-        &self.words.weight
+    fn words(&self) -> &Embedding {
+        &self.words
     }
 }

@@ -3,6 +3,7 @@
 use tch::{Kind, Reduction, Tensor};
 
 use super::{Architecture, Encoder, Sizes};
+use crate::native;
 use crate::nn::{Activation, Batch, Dropout, Init, LayerNorm, Linear, Scope};
 
 /// What an architecture calls the parts of its MLM head.
@@ -42,7 +43,7 @@ impl MaskedLm {
     pub fn new(root: &Scope, architecture: &dyn Architecture) -> Self {
         let (names, sizes) = (architecture.mlm_names(), architecture.sizes());
         let encoder = architecture.encoder(&root.at(architecture.prefix()));
-        let untied = untied(&root.at(names.decoder), encoder.word_embeddings(), &sizes);
+        let untied = untied(&root.at(names.decoder), &encoder.words().weight, &sizes);
         // transformers writes the one bias under both names.
         root.at(names.decoder).alias("bias", &root.at(names.bias));
         let head = |name: &str| given_or_trained(root.at(name));
@@ -64,10 +65,11 @@ impl MaskedLm {
 
     /// Logits `[masked, vocab]` at the token positions `masked`, and at no others: nothing else is asked for.
     pub fn logits(&self, batch: &Batch, masked: &Tensor, train: bool) -> Tensor {
-        let xs = self.encoder.forward(batch, train).index_select(0, masked);
+        let xs = self.encoder.forward_at(masked, batch, train);
         let xs = self.activation.forward(&self.dense.forward(&xs, train));
-        let decoder = self.untied.as_ref().unwrap_or_else(|| self.encoder.word_embeddings());
-        self.norm.forward(&xs).linear(decoder, Some(&self.bias))
+        let untied = self.untied.as_ref().map(Tensor::shallow_clone);
+        let decoder = untied.unwrap_or_else(|| self.encoder.words().rows());
+        native::linear(&self.norm.forward(&xs), &decoder, Some(&self.bias))
     }
 }
 
@@ -124,7 +126,8 @@ impl SequenceClassifier {
 
     /// Logits `[batch, classes]`.
     pub fn logits(&self, batch: &Batch, train: bool) -> Tensor {
-        let xs = batch.first(&self.encoder.forward(batch, train));
+        // A few rows: in the numbers of its weights.
+        let xs = self.encoder.first(batch, train).to_kind(self.output.kind());
         let xs = self.dense.forward(&self.before.forward(xs, train), train);
         let xs = self.dropout.forward(self.activation.forward(&xs), train);
         self.output.forward(&xs, train)

@@ -18,7 +18,7 @@ pub use block::Block;
 pub use head::{ClassNames, MaskedLm, MlmNames, SequenceClassifier, cross_entropy};
 pub use pool::{Layers, Pool};
 
-use crate::nn::{Batch, Scope};
+use crate::nn::{Batch, Chosen, Embedding, Scope};
 
 /// Token ids to hidden states.
 pub trait Encoder: Debug {
@@ -28,22 +28,62 @@ pub trait Encoder: Debug {
     /// The layers above them.
     fn blocks(&self) -> &[Block];
 
-    /// The table of word embeddings `[vocab, hidden]`, for a decoder tied to it.
-    fn word_embeddings(&self) -> &Tensor;
+    /// The table of word embeddings `[vocab, hidden]`, to which decoders may be tied.
+    fn words(&self) -> &Embedding;
 
-    /// The last layer's hidden states `[tokens, hidden]`.
-    fn forward(&self, batch: &Batch, train: bool) -> Tensor {
+    /// What the blocks make of a batch as it is.
+    fn run(&self, batch: &Batch, train: bool) -> Tensor {
         let embedded = self.embed(batch, train);
         self.blocks().iter().fold(embedded, |xs, block| block.forward(&xs, batch, train))
     }
 
+    /// The same at the tokens `index` `[chosen]`, and at no others: the last layer is asked for nothing else.
+    fn run_at(&self, index: &Tensor, batch: &Batch, train: bool) -> Tensor {
+        let (last, Some(chosen)) = (self.blocks().split_last(), Chosen::new(batch, index)) else {
+            return self.run(batch, train).index_select(0, index);
+        };
+        let embedded = self.embed(batch, train);
+        let Some((last, others)) = last else { return chosen.of(&embedded) };
+        let xs = others.iter().fold(embedded, |xs, block| block.forward(&xs, batch, train));
+        last.forward_at(&xs, &chosen, batch, train)
+    }
+
+    /// The last layer's hidden states `[tokens, hidden]`.
+    fn forward(&self, batch: &Batch, train: bool) -> Tensor {
+        match self.words().widened(batch) {
+            None => self.run(batch, train),
+            Some(wide) => wide.own(&self.run(&wide, train)),
+        }
+    }
+
+    /// Those of the tokens `index` `[chosen]` alone: `[chosen, hidden]`.
+    fn forward_at(&self, index: &Tensor, batch: &Batch, train: bool) -> Tensor {
+        match self.words().widened(batch) {
+            None => self.run_at(index, batch, train),
+            Some(wide) => wide.own(&self.run(&wide, train)).index_select(0, index),
+        }
+    }
+
+    /// The last layer's hidden states of the first token of each sequence `[batch, hidden]`: a virtual one, where there
+    /// are any.
+    fn first(&self, batch: &Batch, train: bool) -> Tensor {
+        let wide = self.words().widened(batch);
+        let batch = wide.as_ref().unwrap_or(batch);
+        self.run_at(&batch.starts, batch, train)
+    }
+
     /// Hidden states of every layer, the embeddings first, each `[tokens, hidden]`; not for training.
     fn hidden_states(&self, batch: &Batch) -> Vec<Tensor> {
-        let mut all = vec![self.embed(batch, false)];
+        let wide = self.words().widened(batch);
+        let taken = wide.as_ref().unwrap_or(batch);
+        let mut all = vec![self.embed(taken, false)];
         for block in self.blocks() {
-            all.push(block.forward(&all[all.len() - 1], batch, false));
+            all.push(block.forward(&all[all.len() - 1], taken, false));
         }
-        all
+        match &wide {
+            None => all,
+            Some(wide) => all.iter().map(|xs| wide.own(xs)).collect(),
+        }
     }
 }
 
@@ -80,6 +120,13 @@ pub struct Sizes {
     pub segments: i64,
     /// Whether the MLM decoder is the word embeddings.
     pub tied: bool,
+}
+
+impl Sizes {
+    /// The same for texts behind so many other tokens.
+    pub fn behind(self, tokens: i64) -> Self {
+        Self { max_length: self.max_length - tokens, ..self }
+    }
 }
 
 /// The architecture of a `config.json`, by its `model_type`.

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::Encoder;
 use crate::flags::usage;
@@ -33,10 +33,14 @@ impl FromStr for Layers {
 impl Layers {
     /// Hidden states `[tokens, hidden]`, or `[tokens, layers + 1, hidden]` of all layers.
     pub fn take(self, encoder: &dyn Encoder, batch: &Batch) -> Tensor {
+        let whole = |xs: Tensor| xs.to_kind(Kind::Float);
         match self {
-            Self::Last => encoder.forward(batch, false),
-            Self::All => Tensor::stack(&encoder.hidden_states(batch), 1),
-            Self::One(layer) => encoder.hidden_states(batch).swap_remove(layer),
+            Self::Last => whole(encoder.forward(batch, false)),
+            Self::All => {
+                let all = encoder.hidden_states(batch).into_iter().map(whole);
+                Tensor::stack(&all.collect::<Vec<_>>(), 1)
+            }
+            Self::One(layer) => whole(encoder.hidden_states(batch).swap_remove(layer)),
         }
     }
 

@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 use super::bert::{self, BLOCK, Embeddings};
 use super::block::Block;
 use super::{Architecture, ClassNames, Encoder, MlmNames, Sizes};
-use crate::nn::{Activation, Batch, Scope};
+use crate::nn::{Activation, Batch, Embedding, Scope};
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "bert::Config")]
@@ -100,14 +100,14 @@ impl Roberta {
 impl Encoder for Roberta {
     fn embed(&self, batch: &Batch, train: bool) -> Tensor {
         let segments = batch.segments.zeros_like();
-        self.embeddings.forward(&batch.ids, &self.positions(batch), &segments, train)
+        self.embeddings.forward(batch, &self.positions(batch), &segments, train)
     }
 
     fn blocks(&self) -> &[Block] {
         &self.blocks
     }
 
-    fn word_embeddings(&self) -> &Tensor {
-        &self.embeddings.words.weight
+    fn words(&self) -> &Embedding {
+        &self.embeddings.words
     }
 }

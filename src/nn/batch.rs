@@ -2,6 +2,8 @@
 
 use tch::{Device, Kind, Tensor};
 
+use crate::native::Place;
+
 /// One sequence on its way into a batch.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Ids {
@@ -23,6 +25,12 @@ pub struct Batch {
     pub lengths: Vec<i64>,
     /// First token of each sequence `[batch]`.
     pub starts: Tensor,
+    /// Tokens at the head of every sequence that are in no text.
+    virtual_tokens: i64,
+    /// NEFTune's alpha: how much noise training adds to the words; 0 for none.
+    pub noise: f64,
+    /// The numbers it is computed in; parameters are f32 where these are shorter.
+    kind: Kind,
     /// How to lay the sequences out side by side; nothing if they are equally long.
     pub(super) padding: Option<Padding>,
 }
@@ -39,7 +47,8 @@ pub(super) struct Padding {
 }
 
 impl Batch {
-    pub fn new<'a>(sequences: impl IntoIterator<Item = &'a Ids>, device: Device) -> Self {
+    pub fn new<'a>(sequences: impl IntoIterator<Item = &'a Ids>, place: impl Into<Place>) -> Self {
+        let Place { device, kind } = place.into();
         let sequences: Vec<&Ids> = sequences.into_iter().collect();
         let lengths: Vec<i64> = sequences.iter().map(|s| s.tokens.len() as i64).collect();
         let tokens = sequences.iter().flat_map(|s| s.tokens.iter().map(|&id| i64::from(id)));
@@ -58,9 +67,30 @@ impl Batch {
             positions: tensor(positions.collect()),
             segments: tensor(segments.collect()),
             starts: tensor(starts.collect()),
+            virtual_tokens: 0,
             padding: Padding::new(&lengths, device),
+            noise: 0.0,
+            kind,
             lengths,
         }
+    }
+
+    /// The bound of the noise on each token's word `[tokens, 1]`: alpha over the root of the tokens of its sequence
+    /// times `hidden` (Jain et al. 2023). transformers takes the padded length of the batch instead.
+    fn noise_bounds(&self, hidden: i64) -> Tensor {
+        let own = |length: i64| length - self.virtual_tokens;
+        let bound = |length: i64| (self.noise / ((own(length) * hidden) as f64).sqrt()) as f32;
+        let of = |(&length, t)| if t < self.virtual_tokens { 0.0 } else { bound(length) };
+        let tokens = self.lengths.iter().flat_map(|n| (0..*n).map(move |t| (n, t)));
+        let bounds: Vec<f32> = tokens.map(of).collect();
+        Tensor::from_slice(&bounds).unsqueeze(-1).to_device(self.ids.device())
+    }
+
+    /// Words `[tokens, hidden]` with the batch's noise, uniform around 0.
+    pub(super) fn with_noise(&self, words: Tensor) -> Tensor {
+        let bounds = self.noise_bounds(words.size()[1]);
+        let noise = words.detach().rand_like() * 2 - 1;
+        words + noise * bounds
     }
 
     /// Number of sequences.
@@ -77,9 +107,80 @@ impl Batch {
         self.lengths.iter().copied().max().unwrap_or(0)
     }
 
+    /// The same sequences with `count` virtual tokens before each, whose ids are `first` and those after it.
+    pub fn behind(&self, count: i64, first: i64) -> Self {
+        let options = (Kind::Int64, self.ids.device());
+        let before = Tensor::arange_start(first, first + count, options);
+        let joined = |own: &Tensor, before: &Tensor| {
+            let own = own.split_with_sizes(&self.lengths, 0).into_iter();
+            let all = own.flat_map(|own| [before.shallow_clone(), own]).collect::<Vec<_>>();
+            Tensor::cat(&all, 0)
+        };
+        let lengths: Vec<i64> = self.lengths.iter().map(|length| length + count).collect();
+        let behind = Tensor::arange(self.len(), options) * count;
+        Self {
+            ids: joined(&self.ids, &before),
+            positions: joined(&(&self.positions + count), &Tensor::arange(count, options)),
+            segments: joined(&self.segments, &before.zeros_like()),
+            starts: &self.starts + behind,
+            virtual_tokens: count,
+            noise: self.noise,
+            kind: self.kind,
+            padding: Padding::new(&lengths, self.ids.device()),
+            lengths,
+        }
+    }
+
+    /// The tokens that are no virtual ones: `[tokens, hidden]` to as many as are in texts.
+    pub fn own(&self, xs: &Tensor) -> Tensor {
+        let own = |&length: &i64| [self.virtual_tokens, length - self.virtual_tokens];
+        let sizes: Vec<i64> = self.lengths.iter().flat_map(own).collect();
+        let parts = xs.split_with_sizes(sizes, 0);
+        Tensor::cat(&parts.iter().skip(1).step_by(2).collect::<Vec<_>>(), 0)
+    }
+
+    /// `xs` in the numbers that the batch is computed in.
+    pub fn cast(&self, xs: &Tensor) -> Tensor {
+        if self.kind == Kind::BFloat16 { xs.to_kind(self.kind) } else { xs.shallow_clone() }
+    }
+
     /// The first token of each sequence: `[tokens, hidden]` to `[batch, hidden]`.
     pub fn first(&self, xs: &Tensor) -> Tensor {
         xs.index_select(0, &self.starts)
+    }
+}
+
+/// Tokens of a batch, sequence by sequence: those whose hidden states are asked for.
+#[derive(Debug)]
+pub struct Chosen {
+    /// Their numbers in the batch, rising `[chosen]`.
+    pub index: Tensor,
+    /// How many there are of each sequence.
+    pub counts: Vec<i64>,
+}
+
+impl Chosen {
+    /// The tokens of these numbers `[chosen]`; nothing where they do not rise, or would have to be waited for.
+    pub fn new(batch: &Batch, index: &Tensor) -> Option<Self> {
+        if index.device() != Device::Cpu {
+            return None;
+        }
+        let numbers = Vec::<i64>::try_from(index).ok()?;
+        let mut rest = numbers.is_sorted().then_some(&numbers[..])?;
+        let mut end = 0;
+        let count = |length: &i64| {
+            end += length;
+            let (own, others) = rest.split_at(rest.partition_point(|&number| number < end));
+            rest = others;
+            own.len() as i64
+        };
+        let counts = batch.lengths.iter().map(count).collect();
+        Some(Self { index: index.shallow_clone(), counts })
+    }
+
+    /// What these tokens have of `[tokens, hidden]`: `[chosen, hidden]`.
+    pub fn of(&self, xs: &Tensor) -> Tensor {
+        xs.index_select(0, &self.index)
     }
 }
 

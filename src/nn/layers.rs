@@ -2,9 +2,12 @@
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use tch::{Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 
-use super::scope::{Branch, Delta, Init, Scope};
+use super::batch::Batch;
+use super::plan::{Branch, Delta, Table};
+use super::scope::{Init, Scope};
+use crate::native;
 
 /// `y = x Wᵀ + b`.
 #[derive(Debug)]
@@ -23,7 +26,7 @@ impl Affine {
     }
 
     pub fn forward(&self, xs: &Tensor) -> Tensor {
-        xs.linear(&self.weight, Some(&self.bias))
+        native::linear(xs, &self.weight, Some(&self.bias))
     }
 
     /// Overwrites the weights where they lie.
@@ -51,10 +54,15 @@ impl Linear {
         Self { delta: scope.delta(&mut own), own }
     }
 
+    /// Of its weights.
+    pub fn kind(&self) -> Kind {
+        self.own.weight.kind()
+    }
+
     /// `[tokens, in]` to `[tokens, out]`.
     pub fn forward(&self, xs: &Tensor, train: bool) -> Tensor {
         match &self.delta {
-            Some(delta) => delta.forward(xs, &self.own, train),
+            Some(delta) => delta.forward(xs, &self.own, train).to_kind(xs.kind()),
             None => self.own.forward(xs),
         }
     }
@@ -76,8 +84,10 @@ impl LayerNorm {
     }
 
     pub fn forward(&self, xs: &Tensor) -> Tensor {
-        let size = self.weight.size();
-        xs.layer_norm(size, Some(&self.weight), Some(&self.bias), self.eps, false)
+        // On the CPU weights may be longer than what they weigh.
+        let kind = if xs.device() == Device::Cpu { self.weight.kind() } else { xs.kind() };
+        let [weight, bias] = [&self.weight, &self.bias].map(|own| own.to_kind(kind));
+        xs.layer_norm(self.weight.size(), Some(&weight), Some(&bias), self.eps, false)
     }
 }
 
@@ -96,7 +106,8 @@ impl AddNorm {
 
     /// A sublayer's output `ys` and its input `xs`, both `[tokens, hidden]`, as one.
     pub fn forward(&self, ys: Tensor, xs: &Tensor, train: bool) -> Tensor {
-        let branch = self.branch.as_ref().map(|b| b.forward(&ys, xs, &self.norm, train));
+        let branch = self.branch.as_ref();
+        let branch = branch.map(|b| b.forward(&ys, xs, &self.norm, train).to_kind(ys.kind()));
         let sum = ys + xs;
         self.norm.forward(&match branch {
             Some(branch) => sum + branch,
@@ -105,21 +116,44 @@ impl AddNorm {
     }
 }
 
-/// Rows of a table, by id.
+/// Rows of a table by id, or what the plan makes of them.
 #[derive(Debug)]
 pub struct Embedding {
     /// `[count, size]`
     pub weight: Tensor,
+    table: Option<Box<dyn Table>>,
 }
 
 impl Embedding {
     pub fn new(scope: &Scope, count: i64, size: i64, std: f64) -> Self {
-        Self { weight: scope.parameter("weight", &[count, size], Init::Normal(std)) }
+        let mut weight = scope.parameter("weight", &[count, size], Init::Normal(std));
+        Self { table: scope.table(&mut weight), weight }
     }
 
     /// `[tokens]` to `[tokens, size]`.
     pub fn forward(&self, ids: &Tensor) -> Tensor {
-        Tensor::embedding(&self.weight, ids, -1, false, false)
+        match &self.table {
+            Some(table) => table.forward(ids, &self.weight),
+            None => Tensor::embedding(&self.weight, ids, -1, false, false),
+        }
+    }
+
+    /// All rows `[count, size]`, for a decoder tied to them.
+    pub fn rows(&self) -> Tensor {
+        let own = || self.weight.shallow_clone();
+        self.table.as_ref().map_or_else(own, |table| table.rows(&self.weight))
+    }
+
+    /// The same batch, with the virtual tokens of the plan before each sequence if it has any.
+    pub fn widened(&self, batch: &Batch) -> Option<Batch> {
+        let tokens = self.table.as_ref().map_or(0, |table| table.virtual_tokens());
+        (tokens > 0).then(|| batch.behind(tokens, self.weight.size()[0]))
+    }
+
+    /// The words of a batch `[tokens, size]`; in training with its noise, if it has any.
+    pub fn words(&self, batch: &Batch, train: bool) -> Tensor {
+        let words = self.forward(&batch.ids);
+        if train && batch.noise > 0.0 { batch.with_noise(words) } else { words }
     }
 }
 
@@ -129,7 +163,11 @@ pub struct Dropout(pub f64);
 
 impl Dropout {
     pub fn forward(self, xs: Tensor, train: bool) -> Tensor {
-        if train && self.0 > 0.0 { xs.dropout(self.0, true) } else { xs }
+        match train && self.0 > 0.0 {
+            true if native::takes(&xs) => native::dropout(&xs, self.0),
+            true => xs.dropout(self.0, true),
+            false => xs,
+        }
     }
 }
 

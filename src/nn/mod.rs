@@ -3,9 +3,11 @@
 mod attention;
 mod batch;
 mod layers;
+mod plan;
 mod scope;
 
-pub use attention::attention;
-pub use batch::{Batch, Ids};
+pub use attention::Attention;
+pub use batch::{Batch, Chosen, Ids};
 pub use layers::{Activation, AddNorm, Affine, Dropout, Embedding, LayerNorm, Linear};
-pub use scope::{Branch, Delta, Everything, Init, Parameter, Parameters, Peft, Scope};
+pub use plan::{Branch, Delta, Everything, Peft, Prefix, Table};
+pub use scope::{Init, Parameter, Parameters, Scope};

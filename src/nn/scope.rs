@@ -5,54 +5,13 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Debug;
 
 use rand::RngCore;
 use tch::{Device, Kind, Tensor};
 
-use super::layers::{Affine, LayerNorm};
+use super::layers::Affine;
+use super::plan::{Branch, Delta, Everything, Peft, Prefix, Table};
 use crate::random;
-
-/// A way to fine-tune: which pretrained parameters train, and what is added to the layers that ask.
-pub trait Peft: Debug {
-    /// Whether the parameter of this full name trains.
-    fn trains(&self, name: &str) -> bool;
-
-    /// What takes the place of the linear layer `own` at `at`.
-    fn delta(&self, _at: &Scope, _own: &Affine) -> Option<Box<dyn Delta>> {
-        None
-    }
-
-    /// What goes beside the residual connection that ends at `at`, the place of its LayerNorm.
-    fn branch(&self, _at: &Scope, _hidden: i64) -> Option<Box<dyn Branch>> {
-        None
-    }
-}
-
-/// What a method adds at the end of a sublayer, before its LayerNorm.
-pub trait Branch: Debug {
-    /// What is added `[tokens, hidden]` to a sublayer's output `ys` and its input `xs`.
-    fn forward(&self, ys: &Tensor, xs: &Tensor, norm: &LayerNorm, train: bool) -> Tensor;
-}
-
-/// What a method makes of one linear layer.
-pub trait Delta: Debug {
-    /// `[tokens, in]` to `[tokens, out]`, with the layer's own weights and what was added.
-    fn forward(&self, xs: &Tensor, own: &Affine, train: bool) -> Tensor;
-
-    /// The weights of one plain layer that gives the same where nothing is dropped.
-    fn merged(&self, own: &Affine) -> Affine;
-}
-
-/// The plan where everything trains and nothing is added: full fine-tuning, and every new head.
-#[derive(Debug, Clone, Copy)]
-pub struct Everything;
-
-impl Peft for Everything {
-    fn trains(&self, _: &str) -> bool {
-        true
-    }
-}
 
 /// How a parameter begins that no file gives.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -87,10 +46,13 @@ struct Plan {
 #[derive(Debug)]
 pub struct Parameters {
     device: Device,
+    kind: Kind,
     seed: u64,
     given: BTreeMap<String, Tensor>,
     born: Vec<Parameter>,
     names: BTreeSet<String>,
+    /// Names of what trains whatever the plan says.
+    trained: BTreeSet<String>,
     faults: Vec<String>,
 }
 
@@ -98,8 +60,19 @@ impl Parameters {
     /// `given` are the tensors of a checkpoint under canonical names, any dtype, on any device.
     /// New ones are drawn by `seed` and their name alone, whatever else is built beside them.
     pub fn new(device: Device, given: BTreeMap<String, Tensor>, seed: u64) -> Self {
-        let (born, names) = (Vec::new(), BTreeSet::new());
-        Self { device, seed, given, born, names, faults: Vec::new() }
+        let (born, names, trained) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        let (kind, faults) = (Kind::Float, Vec::new());
+        Self { device, kind, seed, given, born, names, trained, faults }
+    }
+
+    /// Has parameters of these names train, whatever the plan says.
+    pub fn train(&mut self, names: impl IntoIterator<Item = String>) {
+        self.trained.extend(names);
+    }
+
+    /// The same in f64, in which differences are small enough to check gradients by.
+    pub fn doubled(self) -> Self {
+        Self { kind: Kind::Double, ..self }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Parameter> {
@@ -180,6 +153,7 @@ impl Parameters {
             None => self.draw(name, shape, init),
         };
         let Plan { trains, added } = plan;
+        let trains = trains || self.trained.contains(name);
         let tensor = tensor.set_requires_grad(trains);
         let (name, own) = (name.to_owned(), tensor.shallow_clone());
         self.born.push(Parameter { name, tensor: own, trains, new, added });
@@ -188,7 +162,7 @@ impl Parameters {
 
     /// A copy of our own: a file's tensors may be mapped memory.
     fn adopt(&self, tensor: &Tensor) -> Tensor {
-        tensor.to_device(self.device).totype(Kind::Float).contiguous().copy()
+        tensor.to_device(self.device).totype(self.kind).contiguous().copy()
     }
 
     fn draw(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
@@ -201,7 +175,7 @@ impl Parameters {
             Init::Normal(std) => tensor.randn_like() * std,
             Init::Uniform(bound) => (tensor.rand_like() * 2 - 1) * bound,
         });
-        tensor.to_device(self.device)
+        tensor.to_device(self.device).totype(self.kind)
     }
 }
 
@@ -228,6 +202,11 @@ impl<'a> Scope<'a> {
     /// The place `name` below this one; an empty name is this one.
     pub fn at(&self, name: &str) -> Self {
         Self { path: self.full(name), ..*self }
+    }
+
+    /// The place above all others.
+    pub fn top(&self) -> Self {
+        Self { path: String::new(), ..*self }
     }
 
     /// The same place, where everything trains: new heads.
@@ -291,6 +270,23 @@ impl<'a> Scope<'a> {
         }
         own.set(&delta.merged(own));
         None
+    }
+
+    /// What the plan makes of the table of embeddings at this place. Where additions are merged, `own` takes them in.
+    pub fn table(&self, own: &mut Tensor) -> Option<Box<dyn Table>> {
+        let table = self.peft.table(self, own)?;
+        match if self.merging { table.merged(own) } else { None } {
+            None => Some(table),
+            Some(rows) => {
+                tch::no_grad(|| own.copy_(&rows));
+                None
+            }
+        }
+    }
+
+    /// What the plan has every token attend to here, beside its sequence.
+    pub fn prefix(&self, hidden: i64) -> Option<Box<dyn Prefix>> {
+        self.peft.prefix(self, hidden)
     }
 
     /// What the plan adds beside the residual connection that ends here.

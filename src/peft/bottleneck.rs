@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tch::Tensor;
 
-use super::{About, Method, off, unread};
+use super::{About, Method, is, layers, no_more, number, unread};
 use crate::nn::{Activation, Branch, Dropout, Init, LayerNorm, Linear, Parameters, Peft, Scope};
 
 /// Settings of a bottleneck adapter.
@@ -73,6 +73,37 @@ pub struct Bottleneck {
     left_out: Vec<u64>,
 }
 
+/// Keys of AdapterHub's config that are read, and behind them those that change nothing where what they belong to is not
+/// asked for.
+const KEYS: [&str; 26] = [
+    "architecture",
+    "dropout",
+    "is_parallel",
+    "leave_out",
+    "mh_adapter",
+    "non_linearity",
+    "original_ln_after",
+    "original_ln_before",
+    "output_adapter",
+    "reduction_factor",
+    "residual_before_ln",
+    "scaling",
+    "init_weights",
+    "init_weights_seed",
+    "inv_adapter_reduction_factor",
+    "factorized_phm_W",
+    "factorized_phm_rule",
+    "hypercomplex_nonlinearity",
+    "learn_phm",
+    "phm_bias",
+    "phm_c_init",
+    "phm_dim",
+    "phm_init_range",
+    "phm_rank",
+    "shared_phm_rule",
+    "shared_W_phm",
+];
+
 /// How the places of LayerNorms end that close attention, and those that close the feed-forward network.
 const AFTER_ATTENTION: [&str; 2] = [".attention.output.LayerNorm", ".sa_layer_norm"];
 const AFTER_OUTPUT: [&str; 2] = [".output.LayerNorm", ".output_layer_norm"];
@@ -99,9 +130,7 @@ impl Bottleneck {
 
     /// From the keys of AdapterHub's `config`.
     pub fn from_config(config: &Value) -> Result<Self> {
-        off(config, &["ln_before", "ln_after", "use_gating", "phm_layer", "inv_adapter"])?;
-        off(config, &["cross_adapter", "adapter_residual_before_ln", "stochastic_depth"])?;
-        let is = |key| config[key].as_bool().unwrap_or(false);
+        no_more(config, &KEYS)?;
         for key in ["original_ln_after", "residual_before_ln"] {
             ensure!([json!(true), Value::Null].contains(&config[key]), unread(key, &config[key]));
         }
@@ -110,9 +139,9 @@ impl Bottleneck {
         ensure!(known, unread("scaling", scaling));
         let activation = || unread("non_linearity", &config["non_linearity"]);
         Ok(Self {
-            after_attention: is("mh_adapter"),
-            after_output: is("output_adapter"),
-            reads: match (is("is_parallel"), is("original_ln_before")) {
+            after_attention: is(config, "mh_adapter")?,
+            after_output: is(config, "output_adapter")?,
+            reads: match (is(config, "is_parallel")?, is(config, "original_ln_before")?) {
                 (true, _) => Reads::Input,
                 (_, true) => Reads::Normed,
                 _ => Reads::Output,
@@ -124,13 +153,8 @@ impl Bottleneck {
             activation: Activation::deserialize(&config["non_linearity"])
                 .map_err(|_| activation())?,
             scaling: if scaling.is_null() { Some(1.0) } else { scaling.as_f64() },
-            dropout: config["dropout"].as_f64().unwrap_or(0.0),
-            left_out: config["leave_out"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(Value::as_u64)
-                .collect(),
+            dropout: number(config, "dropout")?.unwrap_or(0.0),
+            left_out: layers(config, "leave_out")?,
         })
     }
 
@@ -174,6 +198,10 @@ impl Peft for Bottleneck {
 }
 
 impl Method for Bottleneck {
+    fn merges(&self) -> bool {
+        false
+    }
+
     fn about(&self, _: &Parameters) -> Option<About> {
         let normed = self.reads == Reads::Normed;
         let keys = json!({

@@ -1,9 +1,10 @@
 //! DoRA (Liu et al. 2024, section 4.3): the rows of the weight have a length m that trains and a direction that LoRA
 //! changes, `y = m / |W + s B A| (W + s B A) x`, the length of each row a constant to the gradient. As in peft.
 
-use tch::{Kind, Tensor, no_grad};
+use tch::{Tensor, no_grad};
 
 use super::lora::Update;
+use crate::native;
 use crate::nn::{Affine, Delta, Init, Scope};
 
 /// One layer.
@@ -24,7 +25,7 @@ impl Decomposed {
         if is_new {
             no_grad(|| magnitude.copy_(norms));
         }
-        let squares = no_grad(|| own.weight.square().sum_dim_intlist(1, false, Kind::Float));
+        let squares = no_grad(|| own.weight.square().sum_dim_intlist(1, false, None));
         Self { update, magnitude, squares }
     }
 
@@ -33,7 +34,7 @@ impl Decomposed {
     fn shares(&self, own: &Affine) -> Tensor {
         let Update { down, up, scale, .. } = &self.update;
         let lengths = no_grad(|| {
-            let rows = |t: Tensor| t.sum_dim_intlist(1, false, Kind::Float);
+            let rows = |t: Tensor| t.sum_dim_intlist(1, false, None);
             let both = rows(own.weight.mm(&down.tr()) * up) * (2.0 * scale);
             let added = rows(up.mm(&down.mm(&down.tr())) * up) * (scale * scale);
             (&self.squares + both + added).sqrt()
@@ -44,14 +45,14 @@ impl Decomposed {
 
 impl Delta for Decomposed {
     fn forward(&self, xs: &Tensor, own: &Affine, train: bool) -> Tensor {
-        let (none, shares) = (None::<Tensor>, self.shares(own));
+        let shares = self.shares(own);
         let dropout = self.update.dropout;
         if !train || dropout.0 == 0.0 {
-            let ys = xs.linear(&own.weight, none) + self.update.product(xs);
+            let ys = native::linear(xs, &own.weight, None) + self.update.product(xs);
             return ys * shares + &own.bias;
         }
         let dropped = dropout.forward(xs.shallow_clone(), train);
-        let changed = dropped.linear(&own.weight, none) * (&shares - 1.0);
+        let changed = native::linear(&dropped, &own.weight, None) * (&shares - 1.0);
         own.forward(xs) + changed + self.update.product(&dropped) * shares
     }
 

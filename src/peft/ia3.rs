@@ -6,13 +6,22 @@ use serde_json::{Value, json};
 use tch::{Tensor, no_grad};
 
 use super::targets::Targets;
-use super::{About, Method, off};
+use super::{About, Method, no_more};
 use crate::nn::{Affine, Delta, Init, Parameters, Peft, Scope};
 
 /// What peft scales in BERT and RoBERTa, and the same of DistilBERT. `output.dense` is also the end of attention's.
 const TARGETS: [&str; 6] = ["key", "value", "output.dense", "k_lin", "v_lin", "lin2"];
 /// Of these, the layers whose input is scaled.
 const FEEDFORWARD: [&str; 2] = ["output.dense", "lin2"];
+
+/// Keys of peft's config that are read, `layers_to_transform` from AdapterHub's; how it began changes nothing.
+const KEYS: [&str; 5] = [
+    "exclude_modules",
+    "feedforward_modules",
+    "layers_to_transform",
+    "target_modules",
+    "init_ia3_weights",
+];
 
 /// The plan: everything is frozen but the scales.
 #[derive(Debug)]
@@ -31,7 +40,7 @@ impl Ia3 {
 
     /// From the keys of an `adapter_config.json`.
     pub fn from_config(config: &Value) -> Result<Self> {
-        off(config, &["fan_in_fan_out"])?;
+        no_more(config, &KEYS)?;
         let inner = json!({"target_modules": config["feedforward_modules"]});
         Ok(Self {
             targets: Targets::from_config(config)?,
@@ -89,7 +98,7 @@ enum Scale {
 impl Delta for Scale {
     fn forward(&self, xs: &Tensor, own: &Affine, _train: bool) -> Tensor {
         match self {
-            Self::Input(scale) => own.forward(&(xs * scale)),
+            Self::Input(scale) => own.forward(&(xs * scale).to_kind(xs.kind())),
             Self::Output(scale) => own.forward(xs) * scale.view(-1),
         }
     }

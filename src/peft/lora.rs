@@ -8,16 +8,41 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use tch::{Kind, Tensor, no_grad};
+use tch::{Tensor, no_grad};
 
 use super::dora::Decomposed;
 use super::targets::{Patterns, Targets};
-use super::{About, Method, off, pairs};
+use super::tokens::{ROWS, Tokens};
+use super::{About, Method, is, no_more, number, pairs};
 use crate::flags::usage;
-use crate::nn::{Affine, Delta, Dropout, Init, Parameters, Peft, Scope};
+use crate::native;
+use crate::nn::{Affine, Delta, Dropout, Init, Parameters, Peft, Scope, Table};
 
 /// No rank is larger.
 const LARGEST: f64 = 65_536.0;
+
+/// Keys of peft's config that are read, and behind them those that change nothing of what is computed.
+const KEYS: [&str; 19] = [
+    "alpha_pattern",
+    "bias",
+    "eva_config",
+    "exclude_modules",
+    "init_lora_weights",
+    "layers_to_transform",
+    "lora_alpha",
+    "lora_dropout",
+    "r",
+    "rank_pattern",
+    "target_modules",
+    "trainable_token_indices",
+    "use_dora",
+    "use_rslora",
+    "layers_pattern",
+    "megatron_core",
+    "merge_weights",
+    "qalora_group_size",
+    "runtime_config",
+];
 
 /// Settings of LoRA, rsLoRA and DoRA.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
@@ -85,6 +110,8 @@ impl Start {
         Ok(match value {
             Value::Null | Value::Bool(_) => Self::Default,
             value => match value.as_str().unwrap_or_default() {
+                // Of these the weight is left as it was, and the file has all that is trained.
+                "eva" | "orthogonal" => Self::Default,
                 "gaussian" => Self::Gaussian,
                 "pissa" => Self::Pissa,
                 "olora" => Self::Olora,
@@ -122,6 +149,8 @@ pub struct Lora {
     by_root: bool,
     /// DoRA.
     decomposed: bool,
+    /// Rows of the word embeddings that train beside the updates.
+    tokens: Option<Tokens>,
     /// A and B as they began, of layers that were left without them.
     initial: RefCell<BTreeMap<String, (Tensor, Tensor)>>,
 }
@@ -137,6 +166,7 @@ impl Lora {
             alphas: pairs("--alpha-pattern", &config.alpha_pattern)?,
             by_root: false,
             decomposed: false,
+            tokens: None,
             initial: RefCell::default(),
             config: config.clone(),
         })
@@ -152,19 +182,20 @@ impl Lora {
         Self { decomposed: true, ..self }
     }
 
+    /// The same, with rows of the word embeddings that train.
+    pub fn with(self, tokens: Option<Tokens>) -> Self {
+        Self { tokens, ..self }
+    }
+
     /// From the keys of an `adapter_config.json`.
     pub fn from_config(value: &Value) -> Result<Self> {
-        off(value, &["fan_in_fan_out", "lora_bias", "use_qalora", "use_bdlora"])?;
-        off(value, &["layer_replication", "target_parameters", "alora_invocation_tokens"])?;
-        off(value, &["kasa_config", "arrow_config"])?;
+        no_more(value, &KEYS)?;
         let bias = value["bias"].as_str().unwrap_or("none");
         ensure!(bias == "none", super::unread("bias", &value["bias"]));
-        let number = |key| value[key].as_f64().with_context(|| format!("`{key}` must be a number"));
-        let is = |key| value[key].as_bool().unwrap_or(false);
         let config = LoraConfig {
             rank: value["r"].as_i64().filter(|&rank| rank > 0).context("`r` must be above 0")?,
-            alpha: number("lora_alpha")?,
-            dropout: value["lora_dropout"].as_f64().unwrap_or(0.0),
+            alpha: number(value, "lora_alpha")?.context("`lora_alpha` must be a number")?,
+            dropout: number(value, "lora_dropout")?.unwrap_or(0.0),
             targets: Vec::new(),
             rank_pattern: Vec::new(),
             alpha_pattern: Vec::new(),
@@ -174,8 +205,9 @@ impl Lora {
             targets: Targets::from_config(value)?,
             ranks: whole(Patterns::from_config(value, "rank_pattern")?, config.rank)?,
             alphas: Patterns::from_config(value, "alpha_pattern")?,
-            by_root: is("use_rslora"),
-            decomposed: is("use_dora"),
+            by_root: is(value, "use_rslora")?,
+            decomposed: is(value, "use_dora")?,
+            tokens: Tokens::beside(&value["trainable_token_indices"])?,
             ..Self::new(&config)?
         })
     }
@@ -246,11 +278,23 @@ impl Peft for Lora {
         let update = self.update(&at, own);
         Some(Box::new(Decomposed::new(&at, own, update, &norms)))
     }
+
+    fn table(&self, at: &Scope, own: &Tensor) -> Option<Box<dyn Table>> {
+        self.tokens.as_ref()?.table(at, own)
+    }
+}
+
+/// peft's place of the rows of word embeddings that train, and that of its method which trains nothing else.
+fn lower(name: &str) -> String {
+    match name.strip_suffix(ROWS) {
+        Some(front) if front.ends_with('.') => format!("{front}token_adapter.{ROWS}"),
+        _ => name.to_owned(),
+    }
 }
 
 /// Length of each row of a weight.
 pub fn norms(weight: &Tensor) -> Tensor {
-    weight.square().sum_dim_intlist(1, false, Kind::Float).sqrt()
+    weight.square().sum_dim_intlist(1, false, None).sqrt()
 }
 
 impl Method for Lora {
@@ -277,6 +321,9 @@ impl Method for Lora {
         set("init_lora_weights", json!(true));
         set("layers_pattern", Value::Null);
         set("layers_to_transform", Value::Null);
+        if let Some(tokens) = &self.tokens {
+            set("trainable_token_indices", tokens.to_config());
+        }
         for (key, on) in [("use_dora", self.decomposed), ("use_rslora", self.by_root)] {
             if on {
                 set(key, json!(true));
@@ -288,7 +335,7 @@ impl Method for Lora {
     fn tensors(&self, parameters: &Parameters) -> Vec<(String, Tensor)> {
         let whole = |(name, tensor): (String, Tensor)| {
             let tensor = no_grad(|| self.whole(&name, &tensor));
-            (name, tensor)
+            (lower(&name), tensor)
         };
         super::trained(parameters).map(whole).collect()
     }
@@ -308,8 +355,8 @@ pub struct Update {
 impl Update {
     /// `s B A x`, without dropout.
     pub fn product(&self, xs: &Tensor) -> Tensor {
-        let none: Option<Tensor> = None;
-        xs.linear(&self.down, none.as_ref()).linear(&self.up, none.as_ref()) * self.scale
+        let inner = native::linear(xs, &self.down, None) * self.scale;
+        native::linear(&inner, &self.up, None)
     }
 
     /// `s B A`, `[out, in]`.

@@ -75,12 +75,6 @@ impl Targets {
                 all => pattern = Some(regex(&format!("^(?:{all})$"))?),
             }
         }
-        let mut layers = Vec::new();
-        match &config["layers_to_transform"] {
-            Value::Null => {}
-            Value::Array(all) => layers.extend(all.iter().filter_map(Value::as_u64)),
-            one => layers.extend(one.as_u64()),
-        }
         let mut excluded = list(config, "exclude_modules")?;
         let mut spared = None;
         if let Some(all) = config["exclude_modules"].as_str() {
@@ -88,6 +82,7 @@ impl Targets {
             excluded.clear();
         }
         let saved = list(config, "modules_to_save")?;
+        let layers = super::layers(config, "layers_to_transform")?;
         Ok(Self { pattern, excluded, spared, saved, layers, ..Self::new(&words) })
     }
 
@@ -153,8 +148,15 @@ impl Patterns {
     }
 
     pub fn from_config(config: &Value, key: &str) -> Result<Self> {
-        let Some(pairs) = config[key].as_object() else { return Ok(Self::default()) };
-        Self::new(pairs.iter().filter_map(|(key, number)| Some((&key[..], number.as_f64()?))))
+        let said = &config[key];
+        if said.is_null() {
+            return Ok(Self::default());
+        }
+        let numbers = said.as_object().and_then(|pairs| {
+            pairs.iter().map(|(key, number)| Some((&key[..], number.as_f64()?))).collect()
+        });
+        let numbers: Vec<(&str, f64)> = numbers.ok_or_else(|| super::unread(key, said))?;
+        Self::new(numbers)
     }
 
     /// The number of the first pattern that matches.

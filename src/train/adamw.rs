@@ -1,14 +1,15 @@
-//! AdamW (Loshchilov and Hutter 2019, algorithm 2), step for step as `torch.optim.AdamW`, with moments that can
-//! be saved: tch's optimizer hides them.
+//! AdamW (Loshchilov and Hutter 2019, algorithm 2), step for step as `torch.optim.AdamW`, in LibTorch's fused
+//! kernel, with moments that can be saved: tch's optimizer hides them.
 
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use tch::{Kind, Tensor, no_grad};
+use tch::{Tensor, no_grad};
 
 use crate::flags::fault;
-use crate::nn::Parameters;
+use crate::native::{self, Rates};
+use crate::nn::{Parameter, Parameters};
 
 /// Settings of the optimizer, as flags.
 #[derive(Debug, Clone, Args, Serialize)]
@@ -48,6 +49,8 @@ struct Slot {
     exp_avg: Tensor,
     exp_avg_sq: Tensor,
     decay: f64,
+    /// What the rate of a step is multiplied by.
+    share: f64,
 }
 
 /// The optimizer over everything that trains.
@@ -60,6 +63,15 @@ pub struct AdamW {
 
 impl AdamW {
     pub fn new(parameters: &Parameters, args: &AdamWArgs) -> Self {
+        Self::with_shares(parameters, args, |_| 1.0)
+    }
+
+    /// With the rate of each parameter as a share of a step's.
+    pub fn with_shares(
+        parameters: &Parameters,
+        args: &AdamWArgs,
+        share: impl Fn(&Parameter) -> f64,
+    ) -> Self {
         let slots = parameters.trained().map(|parameter| Slot {
             name: parameter.name.clone(),
             tensor: parameter.tensor.shallow_clone(),
@@ -67,34 +79,25 @@ impl AdamW {
             exp_avg_sq: parameter.tensor.zeros_like().set_requires_grad(false),
             // Biases and LayerNorms are what has one dimension: the grouping of transformers' Trainer.
             decay: if parameter.tensor.dim() > 1 { args.weight_decay } else { 0.0 },
+            share: share(parameter),
         });
         Self { slots: slots.collect(), args: args.clone(), steps: 0 }
     }
 
-    /// One step at `lr` with the gradients there are; then they are cleared. Gives the gradient's norm before
-    /// clipping, on the device: reading it would wait for it.
-    pub fn step(&mut self, lr: f64) -> Tensor {
+    /// One step at `lr` with the gradients there are, of this loss; then they are cleared. Gives the gradient's norm before
+    /// clipping, on the device: reading it would wait for it. Where it or the loss is not a number, nothing changes.
+    pub fn step(&mut self, lr: f64, loss: Option<&Tensor>) -> Tensor {
         self.steps += 1;
-        let grads: Vec<Tensor> = self.slots.iter().map(|slot| slot.tensor.grad()).collect();
-        let norm = norm(&grads);
-        no_grad(|| {
-            let scale = (self.args.clip > 0.0)
-                .then(|| ((&norm + 1e-6).reciprocal() * self.args.clip).clamp_max(1.0));
-            for (slot, mut grad) in self.slots.iter_mut().zip(grads) {
-                if grad.defined() {
-                    if let Some(scale) = &scale {
-                        let _ = grad.g_mul_(scale);
-                    }
-                    slot.update(&grad, lr, self.steps, &self.args);
-                }
-            }
+        let AdamWArgs { beta1, beta2, epsilon, clip, .. } = self.args;
+        let rates = Rates { beta1, beta2, epsilon, step: self.steps.into(), clip };
+        let slots = self.slots.iter().map(|slot| native::Slot {
+            parameter: &slot.tensor,
+            exp_avg: &slot.exp_avg,
+            exp_avg_sq: &slot.exp_avg_sq,
+            lr: lr * slot.share,
+            decay: slot.decay,
         });
-        self.clear();
-        norm
-    }
-
-    fn clear(&mut self) {
-        self.slots.iter_mut().for_each(|slot| slot.tensor.zero_grad());
+        native::adamw(slots, rates, loss)
     }
 
     /// Everything a resumed run needs, by name.
@@ -162,27 +165,5 @@ impl AdamW {
             }
         }
         Ok(())
-    }
-}
-
-impl Slot {
-    fn update(&mut self, grad: &Tensor, lr: f64, steps: i32, args: &AdamWArgs) {
-        let AdamWArgs { beta1, beta2, epsilon, .. } = *args;
-        let _ = self.tensor.g_mul_scalar_(1.0 - lr * self.decay);
-        let _ = self.exp_avg.lerp_(grad, 1.0 - beta1);
-        let _ = self.exp_avg_sq.g_mul_scalar_(beta2).addcmul_(grad, &(grad * (1.0 - beta2)));
-        let root = self.exp_avg_sq.sqrt() / (1.0 - beta2.powi(steps)).sqrt() + epsilon;
-        let size = -lr / (1.0 - beta1.powi(steps));
-        let _ = self.tensor.addcdiv_(&(&self.exp_avg * size), &root);
-    }
-}
-
-/// Euclidean norm of all gradients together, a scalar tensor.
-fn norm(grads: &[Tensor]) -> Tensor {
-    let norms: Vec<Tensor> = grads.iter().filter(|g| g.defined()).map(Tensor::norm).collect();
-    if norms.is_empty() {
-        Tensor::zeros([], (Kind::Float, tch::Device::Cpu))
-    } else {
-        Tensor::stack(&norms, 0).norm()
     }
 }

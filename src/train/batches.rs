@@ -6,6 +6,7 @@ use rand::seq::SliceRandom;
 use serde::Serialize;
 use tch::{Device, Tensor};
 
+use crate::native::Place;
 use crate::nn::{Batch, Ids};
 use crate::random;
 use crate::text::Encoded;
@@ -30,6 +31,8 @@ pub struct Item {
     pub masked: Vec<u32>,
     /// The ids at those positions, or the one class.
     pub targets: Vec<i64>,
+    /// In place of a class: the number, or 1 and 0 for every class.
+    pub numbers: Vec<f32>,
 }
 
 /// A text as it goes into a batch.
@@ -47,6 +50,14 @@ pub trait Rows {
 
     /// Example `i` of the epoch that was entered.
     fn item(&self, i: usize) -> Item;
+
+    /// The number in its source of example `i`.
+    fn row(&self, i: usize) -> u64;
+
+    /// What the loss of an example counts for in its step's.
+    fn weight(&self, item: &Item) -> f64 {
+        (item.targets.len() + item.numbers.len()) as f64
+    }
 }
 
 /// What goes through the model at once.
@@ -57,33 +68,46 @@ pub struct Micro {
     pub masked: Tensor,
     /// What to predict `[masked]` or `[batch]`.
     pub targets: Tensor,
+    /// The same where it is numbers `[batch, numbers]`.
+    pub numbers: Tensor,
 }
 
 /// What one optimizer step takes.
 #[derive(Debug)]
 pub struct Step {
     pub micros: Vec<Micro>,
-    /// Predictions in the whole step: the loss is divided by them, however it is split.
-    pub weight: u64,
+    /// What the predictions of the whole step count for: the loss is divided by it, however it is split.
+    pub weight: f64,
     /// Tokens in the whole step.
     pub tokens: u64,
+    /// The rows it takes, as numbered in their source.
+    pub rows: Vec<u64>,
 }
 
 impl Step {
-    pub fn new(items: &[Item], micro_tokens: u64, device: Device) -> Self {
+    pub fn new(items: &[Item], weight: f64, micro_tokens: u64, place: Place) -> Self {
         let lengths: Vec<usize> = items.iter().map(|item| item.ids.tokens.len()).collect();
         let groups = micro_batches(&lengths, micro_tokens as usize);
-        let micro = |group: &Vec<usize>| Micro::new(group.iter().map(|&i| &items[i]), device);
+        let micro = |group: &Vec<usize>| Micro::new(group.iter().map(|&i| &items[i]), place);
         Self {
             micros: groups.iter().map(micro).collect(),
-            weight: items.iter().map(|item| item.targets.len() as u64).sum(),
+            weight,
             tokens: lengths.iter().sum::<usize>() as u64,
+            rows: Vec::new(),
         }
     }
 }
 
+impl Step {
+    pub fn device(&self) -> Device {
+        self.micros.first().map_or(Device::Cpu, |micro| micro.targets.device())
+    }
+}
+
 impl Micro {
-    pub fn new<'a>(items: impl IntoIterator<Item = &'a Item>, device: Device) -> Self {
+    pub fn new<'a>(items: impl IntoIterator<Item = &'a Item>, place: impl Into<Place>) -> Self {
+        let place = place.into();
+        let device = place.device;
         let (mut start, items) = (0, items.into_iter().collect::<Vec<_>>());
         let (mut masked, mut targets): (Vec<i64>, Vec<i64>) = (Vec::new(), Vec::new());
         for item in &items {
@@ -91,11 +115,21 @@ impl Micro {
             targets.extend(&item.targets);
             start += item.ids.tokens.len() as i64;
         }
+        let numbers: Vec<f32> = items.iter().flat_map(|item| &item.numbers).copied().collect();
+        let each = items.first().map_or(0, |item| item.numbers.len()) as i64;
         Self {
-            batch: Batch::new(items.iter().map(|item| &item.ids), device),
+            batch: Batch::new(items.iter().map(|item| &item.ids), place),
             masked: Tensor::from_slice(&masked).to_device(device),
             targets: Tensor::from_slice(&targets).to_device(device),
+            numbers: Tensor::from_slice(&numbers).view([-1, each.max(1)]).to_device(device),
         }
+    }
+}
+
+impl Micro {
+    /// Whether there is anything to predict.
+    pub fn predicts(&self) -> bool {
+        self.targets.numel() + self.numbers.numel() > 0
     }
 }
 
@@ -131,15 +165,15 @@ pub struct Feed<R> {
     pub rows: R,
     args: BatchArgs,
     seed: u64,
-    device: Device,
+    place: Place,
     epoch: Option<u64>,
     order: Vec<usize>,
 }
 
 impl<R: Rows> Feed<R> {
-    pub fn new(rows: R, args: &BatchArgs, seed: u64, device: Device) -> Result<Self> {
+    pub fn new(rows: R, args: &BatchArgs, seed: u64, place: Place) -> Result<Self> {
         ensure!(rows.count() > 0, "there is nothing to train on: the shard has no sequences");
-        Ok(Self { rows, args: args.clone(), seed, device, epoch: None, order: Vec::new() })
+        Ok(Self { rows, args: args.clone(), seed, place, epoch: None, order: Vec::new() })
     }
 
     pub fn steps_per_epoch(&self) -> u64 {
@@ -156,8 +190,11 @@ impl<R: Rows> Feed<R> {
         }
         let from = (step % self.steps_per_epoch() * self.args.batch) as usize;
         let to = (from + self.args.batch as usize).min(self.order.len());
-        let items: Vec<Item> = self.order[from..to].iter().map(|&i| self.rows.item(i)).collect();
-        Ok(Step::new(&items, self.args.micro_tokens, self.device))
+        let chosen = self.order[from..to].iter();
+        let items: Vec<Item> = chosen.clone().map(|&i| self.rows.item(i)).collect();
+        let weight = items.iter().map(|item| self.rows.weight(item)).sum();
+        let rows = chosen.map(|&i| self.rows.row(i)).collect();
+        Ok(Step { rows, ..Step::new(&items, weight, self.args.micro_tokens, self.place) })
     }
 }
 

@@ -5,49 +5,113 @@ use serde_json::{Map, Value, json};
 use tch::{Device, Kind, no_grad};
 
 use super::batches::{Item, Micro, micro_batches};
-use super::classify::Labelled;
+use super::classify::{Labelled, THRESHOLD};
 use super::mlm::masked_item;
-use super::windows::{best, classify, probabilities};
-use crate::metrics::Confusion;
+use super::windows::{answer, best, classify};
+use crate::metrics::{Confusion, MultiLabel, Regression};
 use crate::model::{MaskedLm, SequenceClassifier, cross_entropy};
-use crate::shard::Shard;
+use crate::native::Place;
+use crate::shard::{Problem, Shard};
 
 /// Tokens per forward pass.
 const BUDGET: usize = 8192;
+/// On the CPU, where what lies in the caches is quicker.
+const CPU_BUDGET: usize = 2048;
 
-/// Scores of a classifier on labelled examples.
+/// What was counted of the predictions of a classifier, or of a regression.
 #[derive(Debug)]
-pub struct ClassScores {
-    pub confusion: Confusion,
-    /// Mean cross-entropy, nats.
-    pub loss: f64,
+enum Counted {
+    Classes(Confusion),
+    MultiLabel(MultiLabel),
+    Numbers(Regression),
 }
 
-impl ClassScores {
+/// Scores on labelled examples.
+#[derive(Debug)]
+pub struct LabelScores {
+    counted: Counted,
+    /// Mean loss, over texts and, where a text has any number of them, classes; in nats or as a squared error.
+    loss: f64,
+}
+
+impl LabelScores {
     pub fn scores(&self) -> Value {
-        let c = &self.confusion;
-        json!({
-            "accuracy": c.accuracy(),
-            "macro_f1": c.macro_f1(),
-            "micro_f1": c.micro_f1(),
-            "mcc": c.mcc(),
-            "loss": self.loss,
-        })
+        let mut scores = match &self.counted {
+            Counted::Classes(c) => json!({
+                "accuracy": c.accuracy(), "macro_f1": c.macro_f1(), "micro_f1": c.micro_f1(), "mcc": c.mcc(),
+            }),
+            Counted::MultiLabel(c) => json!({
+                "accuracy": c.accuracy(), "macro_f1": c.macro_f1(), "micro_f1": c.micro_f1(),
+            }),
+            Counted::Numbers(c) => json!({
+                "mse": c.mse(), "mae": c.mae(), "r2": c.r2(), "pearson": c.pearson(), "spearman": c.spearman(),
+            }),
+        };
+        scores["loss"] = json!(self.loss);
+        scores
+    }
+
+    /// How it shows that a classifier tells nothing apart, in words.
+    pub fn degenerate(&self, names: &[String]) -> Option<String> {
+        match &self.counted {
+            Counted::Classes(confusion) => confusion.degenerate(names),
+            Counted::MultiLabel(counts) => counts.degenerate(names),
+            Counted::Numbers(pairs) => pairs.degenerate(),
+        }
     }
 
     /// What a score line says of `rows`, with these names of the classes.
     pub fn fields(&self, rows: &Labelled, names: &[String]) -> Map<String, Value> {
         let (texts, windows) = (rows.texts().len(), rows.shard.len());
+        let (per_class, confusion) = match &self.counted {
+            Counted::Classes(c) => (Some(json!(c.per_class(names))), Some(c.to_json(names))),
+            Counted::MultiLabel(c) => (Some(json!(c.per_class(names))), None),
+            Counted::Numbers(_) => (None, None),
+        };
         [
+            ("problem", Some(json!(rows.problem.name())).filter(|_| confusion.is_none())),
             ("examples", Some(json!(texts))),
             ("windows", Some(json!(windows)).filter(|_| windows > texts)),
             ("scores", Some(self.scores())),
-            ("per_class", Some(json!(self.confusion.per_class(names)))),
-            ("confusion", Some(self.confusion.to_json(names))),
+            ("per_class", per_class),
+            ("confusion", confusion),
+            ("degenerate", self.degenerate(names).map(Value::from)),
         ]
         .into_iter()
         .filter_map(|(key, value)| Some((key.to_owned(), value?)))
         .collect()
+    }
+
+    fn new(problem: Problem, classes: usize) -> Self {
+        let counted = match problem {
+            Problem::Classes => Counted::Classes(Confusion::new(classes)),
+            Problem::MultiLabel => Counted::MultiLabel(MultiLabel::new(classes)),
+            Problem::Regression => Counted::Numbers(Regression::default()),
+        };
+        Self { counted, loss: 0.0 }
+    }
+
+    /// Takes in a text, of which `said` is said (see `classify`) and `answer` follows.
+    fn add(&mut self, rows: &Labelled, text: usize, said: &[f64], answer: &[f32]) {
+        match &mut self.counted {
+            Counted::Classes(confusion) => {
+                let gold = rows.class(text);
+                self.loss -= said[gold];
+                confusion.add(gold, best(answer));
+            }
+            Counted::MultiLabel(counts) => {
+                let (gold, (yes, no)) = (rows.numbers(text), said.split_at(answer.len()));
+                let losses = gold.iter().zip(yes.iter().zip(no));
+                let losses = losses.map(|(&is, (yes, no))| if is > 0.0 { -yes } else { -no });
+                self.loss += losses.sum::<f64>() / answer.len().max(1) as f64;
+                counts.add(gold.iter().zip(answer).map(|(&is, &p)| (is > 0.0, p >= THRESHOLD)));
+            }
+            Counted::Numbers(pairs) => {
+                let gold = f64::from(rows.numbers(text)[0]);
+                self.loss += (gold - said[0]).powi(2);
+                pairs.add(gold, said[0]);
+            }
+        }
     }
 }
 
@@ -72,12 +136,13 @@ impl MaskedScores {
 pub fn sweep(
     items: &dyn Fn(usize) -> Item,
     lengths: &[usize],
-    device: Device,
+    place: Place,
     each: &mut dyn FnMut(&[usize], &Micro) -> Result<()>,
 ) -> Result<()> {
-    for group in micro_batches(lengths, BUDGET) {
+    let budget = if place.device == Device::Cpu { CPU_BUDGET } else { BUDGET };
+    for group in micro_batches(lengths, budget) {
         let chosen: Vec<Item> = group.iter().map(|&i| items(i)).collect();
-        let micro = Micro::new(&chosen, device);
+        let micro = Micro::new(&chosen, place);
         no_grad(|| each(&group, &micro))?;
     }
     Ok(())
@@ -88,36 +153,37 @@ pub fn lengths(shard: &Shard) -> Vec<usize> {
     (0..shard.len()).map(|i| shard.view(i).tokens.len()).collect()
 }
 
-/// Scores `model` on labelled texts; `each` gets every text's number and probabilities, in no fixed order.
-pub fn classes(
+/// Scores `model` on labelled texts; `each` gets every text's number and its probabilities or its number, in no fixed
+/// order.
+pub fn labelled(
     model: &SequenceClassifier,
     rows: &Labelled,
-    classes: usize,
-    device: Device,
+    place: Place,
     each: &mut dyn FnMut(usize, Vec<f32>),
-) -> Result<ClassScores> {
-    let mut confusion = Confusion::new(classes);
-    let (mut loss, lengths, texts) = (0.0, lengths(rows.shard), rows.texts());
-    classify(model, &|i| rows.example(i).ids, &lengths, texts, device, &mut |text, logs| {
-        let (gold, probs) = (rows.class(text), probabilities(&logs));
-        loss -= logs[gold];
-        confusion.add(gold, best(&probs));
-        each(text, probs);
+) -> Result<LabelScores> {
+    let mut scores = LabelScores::new(rows.problem, rows.classes());
+    let (lengths, texts) = (lengths(rows.shard), rows.texts());
+    let ids = |i: usize| rows.example(i).ids;
+    classify((model, rows.problem), &ids, &lengths, texts, place, &mut |text, said| {
+        let answer = answer(&said, rows.problem);
+        scores.add(rows, text, &said, &answer);
+        each(text, answer);
     })?;
-    Ok(ClassScores { confusion, loss: loss / texts.len().max(1) as f64 })
+    scores.loss /= texts.len().max(1) as f64;
+    Ok(scores)
 }
 
 /// Scores `model` on a masked shard; `done` is told how many sequences are.
 pub fn masked(
     model: &MaskedLm,
     shard: &Shard,
-    device: Device,
+    place: Place,
     done: &mut dyn FnMut(usize),
 ) -> Result<MaskedScores> {
     ensure!(shard.is_masked(), "it is not masked");
     let mut scores = MaskedScores::default();
     let mut count = 0;
-    sweep(&|i| masked_item(&shard.view(i)), &lengths(shard), device, &mut |group, micro| {
+    sweep(&|i| masked_item(&shard.view(i)), &lengths(shard), place, &mut |group, micro| {
         let logits = model.logits(&micro.batch, &micro.masked, false);
         scores.masked += micro.targets.numel() as u64;
         scores.nats += cross_entropy(&logits, &micro.targets).double_value(&[]);

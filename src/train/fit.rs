@@ -1,8 +1,8 @@
 //! The loop, and nothing else.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -11,8 +11,10 @@ use tch::{Tensor, no_grad};
 use super::adamw::AdamW;
 use super::batches::{Micro, Step};
 use super::log::Log;
+use super::plateau::Reduction;
 use super::schedule::Schedule;
-use super::state::{Found, Position, State};
+use super::state::{Found, Mark, Position, State};
+use super::window::{Broken, Taken, Window};
 use crate::flags::fault;
 
 /// Seconds between saves where `--save-every` says nothing.
@@ -29,6 +31,14 @@ pub struct FitArgs {
     #[arg(long, value_parser = crate::flags::count)]
     pub eval_every: Option<u64>,
 
+    /// Stop after so long, e.g. 90s, 30m or 8h: the state is saved, and the same command goes on
+    #[arg(long, value_name = "TIME", value_parser = crate::flags::duration)]
+    pub time_limit: Option<Duration>,
+
+    /// Steps to pass over whose loss or gradient is not a number; one more ends the run
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub skip_nan: u64,
+
     /// Steps between saves of the state a killed run resumes from [default: about two minutes' worth]
     #[arg(long, value_parser = crate::flags::count)]
     pub save_every: Option<u64>,
@@ -43,7 +53,15 @@ pub trait Task {
     fn loss(&self, micro: &Micro) -> Tensor;
 
     /// Scores on held-out data, if there is any.
-    fn evaluate(&self) -> Result<Option<Value>>;
+    fn evaluate(&self) -> Result<Option<Evaluation>>;
+}
+
+/// What an evaluation found.
+#[derive(Debug)]
+pub struct Evaluation {
+    pub scores: Value,
+    /// How it shows that nothing was learnt, in words.
+    pub degenerate: Option<String>,
 }
 
 /// A run: how long, how fast, where it is written down.
@@ -54,8 +72,12 @@ pub struct Fit<'a> {
     pub args: &'a FitArgs,
     /// Steps between evaluations.
     pub eval_every: u64,
-    /// The score to be best at, and whether more of it is better; none keeps the last weights.
+    /// The score to go by, and whether more of it is better.
     pub metric: Option<(&'a str, bool)>,
+    /// Whether the weights that scored best are kept, or the last ones.
+    pub keep_best: bool,
+    /// How the rate is cut where evaluations get no better.
+    pub reduction: Option<Reduction>,
     /// Stop after so many evaluations without a better score; 0 never does.
     pub patience: u64,
     pub state: State,
@@ -83,18 +105,8 @@ pub enum Outcome {
 /// Weights that scored best, on the CPU.
 #[derive(Debug)]
 pub struct Best {
-    pub step: u64,
-    pub score: f64,
+    pub mark: Mark,
     pub tensors: Vec<(String, Tensor)>,
-}
-
-/// Sums since the last line of the log; the loss stays on the device until then.
-struct Window {
-    loss: Option<Tensor>,
-    norm: Option<Tensor>,
-    /// Steps that had something to predict.
-    steps: u64,
-    lr: f64,
 }
 
 /// Trains until the last step, a stop, or patience runs out. Fails on a loss that is no number.
@@ -107,26 +119,36 @@ pub fn fit(
     let (mut position, mut best) = resume(optimizer, run, watch)?;
     let (before, start) = (position.seconds, Instant::now());
     let (mut tokens, mut saved) = (0, 0.0);
-    let mut window = Window::new();
+    let mut window = Window::default();
     while position.step < run.total && !out_of_patience(run, &position) {
         let step = match task.step(position.step) {
             Ok(step) => step,
             // What cannot be read any more must not cost what was learnt.
             Err(error) => return save(run, &position, optimizer, best.as_ref()).and(Err(error)),
         };
-        let lr = run.schedule.at(position.step);
-        train(task, optimizer, &step, step_seed(run.seed, position.step), lr, &mut window);
+        let lr = position.plateau.rate(run.schedule.at(position.step));
+        window.lr = lr;
+        let seed = step_seed(run.seed, position.step);
         position.step += 1;
+        if let Some((loss, norm)) = train(task, optimizer, &step, seed, lr) {
+            window.add(Taken { step: position.step, loss, norm, rows: step.rows });
+        }
         tokens += step.tokens;
         let last = position.step == run.total;
-        if position.step.is_multiple_of(run.args.log_every) || last {
-            window.write(run.log, &position, tokens, start.elapsed().as_secs_f64(), watch)?;
+        let due = position.step.is_multiple_of(run.args.log_every) || last;
+        if due || window.is_ready() {
+            pass_over(window.read(), run, &mut position, watch)?;
+        }
+        if due {
+            let seconds = start.elapsed().as_secs_f64();
+            write(&mut window, run.log, &position, tokens, seconds, watch)?;
         }
         if position.step.is_multiple_of(run.eval_every) || last {
             evaluate(task, optimizer, run, &mut position, &mut best)?;
         }
         position.seconds = before + start.elapsed().as_secs_f64();
-        let stop = (watch.stop)() && !last;
+        let late = run.args.time_limit.is_some_and(|limit| start.elapsed() >= limit);
+        let stop = (late || (watch.stop)()) && !last;
         let due = match run.args.save_every {
             Some(every) => position.step.is_multiple_of(every),
             None => position.seconds - before - saved >= SAVE_SECONDS,
@@ -136,6 +158,9 @@ pub fn fit(
             saved = position.seconds - before;
         }
         if stop {
+            if late {
+                (watch.note)(format!("--time-limit ends it after step {}", position.step));
+            }
             return Ok(Outcome::Stopped);
         }
     }
@@ -182,79 +207,79 @@ fn step_seed(seed: u64, step: u64) -> i64 {
     crate::random::generator("dropout", seed, step).next_u64() as i64
 }
 
-/// One optimizer step. The loss of each micro-batch is divided by the predictions of the whole step.
+/// One optimizer step. The loss of each micro-batch is divided by the predictions of the whole step. Gives the loss and
+/// the norm of the gradient, on the device; nothing where there was nothing to predict.
 fn train(
     task: &dyn Task,
     optimizer: &mut AdamW,
     step: &Step,
     seed: i64,
     lr: f64,
-    window: &mut Window,
-) {
-    window.lr = lr;
-    if step.weight == 0 {
-        // Short texts: no token of any of them was chosen.
-        return optimizer.skip();
+) -> Option<(Tensor, Tensor)> {
+    if step.weight == 0.0 {
+        // Short texts: no token of any of them was chosen; or classes of no weight.
+        optimizer.skip();
+        return None;
     }
     tch::manual_seed(seed);
-    for micro in step.micros.iter().filter(|micro| micro.targets.numel() > 0) {
-        let loss = task.loss(micro) / step.weight as f64;
+    let mut sum = Tensor::from(0f32).to_device(step.device());
+    for micro in step.micros.iter().filter(|micro| micro.predicts()) {
+        let loss = task.loss(micro) / step.weight;
         loss.backward();
-        window.add(&loss);
+        sum += loss.detach();
     }
-    window.norm = Some(optimizer.step(lr));
-    window.steps += 1;
+    let norm = optimizer.step(lr, Some(&sum));
+    Some((sum, norm))
 }
 
-impl Window {
-    fn new() -> Self {
-        Self { loss: None, norm: None, steps: 0, lr: 0.0 }
+/// Writes a line of what the steps since the last one showed.
+fn write(
+    window: &mut Window,
+    log: &mut Log,
+    at: &Position,
+    tokens: u64,
+    seconds: f64,
+    watch: &mut Watch,
+) -> Result<()> {
+    let ((loss, norm), rate) = (window.take(), tokens as f64 / seconds);
+    log.write(&json!({
+        "event": "step", "step": at.step, "loss": loss, "lr": window.lr, "grad_norm": norm,
+        "tokens": tokens, "seconds": seconds, "tokens_per_s": rate,
+    }))?;
+    let Some(loss) = loss else { return Ok(()) };
+    (watch.progress)(at.step, loss, rate);
+    if let Some(usual) = window.leaps(loss) {
+        log.write(&json!({"event": "leap", "step": at.step, "loss": loss, "usual": usual}))?;
+        (watch.note)(format!(
+            "the loss leaps to {loss:.3} at step {}; {usual:.3} is usual",
+            at.step
+        ));
     }
+    Ok(())
+}
 
-    fn add(&mut self, loss: &Tensor) {
-        let loss = loss.detach();
-        self.loss = Some(match self.loss.take() {
-            Some(sum) => sum + loss,
-            None => loss,
-        });
-    }
-
-    /// Mean loss of the steps since the last line, if any had something to predict; here the device is waited for.
-    fn mean(&self) -> Option<f64> {
-        let sum = self.loss.as_ref()?.double_value(&[]);
-        Some(sum / self.steps as f64)
-    }
-
-    /// Fails if the loss is not a number: what is saved must be good to go on from.
-    fn check(&self, step: u64) -> Result<()> {
-        if self.mean().is_some_and(|loss| !loss.is_finite()) {
-            let cure = "a lower --lr or more --warmup may help";
-            return Err(fault(format!("the loss is not a number after step {step}"), cure));
+/// Passes over steps that went wrong: they changed no weight. Fails once there are more of them than are borne; the state
+/// that was saved last stays.
+fn pass_over(
+    broken: Vec<Broken>,
+    run: &mut Fit,
+    position: &mut Position,
+    watch: &Watch,
+) -> Result<()> {
+    for broken in broken {
+        run.log.write(&broken.event())?;
+        if position.passed_over < run.args.skip_nan {
+            position.passed_over += 1;
+            (watch.note)(format!("passed over: {}", broken.cause()));
+            continue;
         }
-        Ok(())
+        let cure = format!(
+            "a lower --lr or more --warmup may help; --skip-nan {} passes over such steps",
+            run.args.skip_nan + 1
+        );
+        return Err(fault(broken.cause(), cure));
     }
-
-    fn write(
-        &mut self,
-        log: &mut Log,
-        at: &Position,
-        tokens: u64,
-        seconds: f64,
-        watch: &mut Watch,
-    ) -> Result<()> {
-        self.check(at.step)?;
-        let norm = self.norm.as_ref().map_or(0.0, |norm| norm.double_value(&[]));
-        let (loss, rate) = (self.mean(), tokens as f64 / seconds);
-        log.write(&json!({
-            "event": "step", "step": at.step, "loss": loss, "lr": self.lr, "grad_norm": norm,
-            "tokens": tokens, "seconds": seconds, "tokens_per_s": rate,
-        }))?;
-        if let Some(loss) = loss {
-            (watch.progress)(at.step, loss, rate);
-        }
-        *self = Self::new();
-        Ok(())
-    }
+    Ok(())
 }
 
 /// Scores the weights as they are; keeps them if they are the best so far.
@@ -265,18 +290,30 @@ fn evaluate(
     position: &mut Position,
     best: &mut Option<Best>,
 ) -> Result<()> {
-    let Some(scores) = no_grad(|| task.evaluate())? else { return Ok(()) };
+    let Some(Evaluation { scores, degenerate }) = no_grad(|| task.evaluate())? else {
+        return Ok(());
+    };
     run.log.write(&json!({"event": "eval", "step": position.step, "scores": scores}))?;
     let Some((metric, more)) = run.metric else { return Ok(()) };
     let score = scores[metric].as_f64();
-    let score = score.with_context(|| format!("the {metric} of the evaluation is not a number"))?;
-    let better =
-        best.as_ref().is_none_or(|best| if more { score > best.score } else { score < best.score });
+    let cause = || format!("the {metric} of the evaluation is not a number");
+    let score = score.ok_or_else(|| fault(cause(), "--metric chooses another score"))?;
+    if let Some(reduction) = &run.reduction {
+        position.plateau.see(score, more, run.schedule.at(position.step), reduction);
+    }
+    if !run.keep_best {
+        return Ok(());
+    }
+    let better = best.as_ref().is_none_or(|Best { mark, .. }| match more {
+        true => score > mark.score,
+        false => score < mark.score,
+    });
     position.worse = if better { 0 } else { position.worse + 1 };
     if better {
         let tensors =
             optimizer.parameters().map(|(name, t)| (name.clone(), no_grad(|| t.copy()))).collect();
-        *best = Some(Best { step: position.step, score, tensors });
+        let mark = Mark { step: position.step, score, degenerate };
+        *best = Some(Best { mark, tensors });
     }
     Ok(())
 }

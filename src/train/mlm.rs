@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::{Value, json};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use super::batches::{BatchArgs, Feed, Item, Micro, Rows, Step};
 use super::evaluate;
-use super::fit::Task;
+use super::fit::{Evaluation, Task};
 use crate::flags::{fault, usage};
 use crate::model::{MaskedLm, cross_entropy};
+use crate::native::Place;
 use crate::nn::Ids;
 use crate::shard::{MaskedBy, Masker, Masking, Segment, Segments, Shard, View, agree, segments};
 
@@ -156,6 +156,10 @@ impl Rows for Epochs {
         Ok(())
     }
 
+    fn row(&self, i: usize) -> u64 {
+        self.shard().view(i).row
+    }
+
     fn item(&self, i: usize) -> Item {
         match self {
             Self::Plain { shard, masker: Some(masker), .. } => {
@@ -163,7 +167,7 @@ impl Rows for Epochs {
                 let hidden = masker.mask(&view, i as u64);
                 let ids = Ids { tokens: hidden.tokens, second: view.second };
                 let targets = hidden.targets.into_iter().map(i64::from).collect();
-                Item { ids, masked: hidden.masked, targets }
+                Item { ids, masked: hidden.masked, targets, ..Item::default() }
             }
             _ => masked_item(&self.shard().view(i)),
         }
@@ -176,6 +180,7 @@ pub fn masked_item(view: &View) -> Item {
         ids: Ids { tokens: view.tokens.iter().collect(), second: view.second },
         masked: view.masked().map(|at| at as u32).collect(),
         targets: view.targets.iter().map(i64::from).collect(),
+        ..Item::default()
     }
 }
 
@@ -184,7 +189,7 @@ pub struct Mlm<'a> {
     pub model: &'a MaskedLm,
     pub feed: Feed<Epochs>,
     pub eval: Option<&'a Shard>,
-    device: Device,
+    place: Place,
 }
 
 impl<'a> Mlm<'a> {
@@ -193,9 +198,9 @@ impl<'a> Mlm<'a> {
         rows: Epochs,
         args: &BatchArgs,
         eval: Option<&'a Shard>,
-        (seed, device): (u64, Device),
+        (seed, place): (u64, Place),
     ) -> Result<Self> {
-        Ok(Self { model, feed: Feed::new(rows, args, seed, device)?, eval, device })
+        Ok(Self { model, feed: Feed::new(rows, args, seed, place)?, eval, place })
     }
 }
 
@@ -209,9 +214,9 @@ impl Task for Mlm<'_> {
         cross_entropy(&logits, &micro.targets)
     }
 
-    fn evaluate(&self) -> Result<Option<Value>> {
+    fn evaluate(&self) -> Result<Option<Evaluation>> {
         let Some(shard) = self.eval else { return Ok(None) };
-        let scores = evaluate::masked(self.model, shard, self.device, &mut |_| {})?;
-        Ok(Some(json!(scores.scores())))
+        let scores = evaluate::masked(self.model, shard, self.place, &mut |_| {})?;
+        Ok(Some(Evaluation { scores: scores.scores(), degenerate: None }))
     }
 }

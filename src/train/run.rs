@@ -7,15 +7,18 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tch::Device;
 
 use super::adamw::{AdamW, AdamWArgs};
 use super::batches::BatchArgs;
 use super::fit::{Fit, FitArgs, Outcome, Task, Watch, fit};
 use super::identity::{digest_json, lock};
 use super::log::Log;
+use super::rates::RateArgs;
 use super::schedule::ScheduleArgs;
+use super::seeds::SeedArgs;
 use super::state::State;
+use crate::flags::usage;
+use crate::native::Place;
 use crate::nn::Parameters;
 
 /// The settings `pretrain` and `finetune` share.
@@ -23,6 +26,9 @@ use crate::nn::Parameters;
 pub struct TrainArgs {
     #[command(flatten)]
     pub schedule: ScheduleArgs,
+
+    #[command(flatten)]
+    pub rates: RateArgs,
 
     #[command(flatten)]
     pub batch: BatchArgs,
@@ -33,9 +39,9 @@ pub struct TrainArgs {
     #[command(flatten)]
     pub fit: FitArgs,
 
-    /// Seed of everything drawn: new weights, order, masks, dropout
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub seeds: SeedArgs,
 }
 
 /// How long a run is, and what makes it end early or keep other weights than the last.
@@ -43,9 +49,25 @@ pub struct TrainArgs {
 pub struct Course {
     pub total: u64,
     pub steps_per_epoch: u64,
-    /// The score to be best at, and whether more of it is better.
+    /// The score to go by, and whether more of it is better.
     pub metric: Option<(&'static str, bool)>,
+    /// Whether the weights that scored best are kept.
+    pub keep_best: bool,
     pub patience: u64,
+}
+
+impl Course {
+    /// Fails where the settings do not fit the run.
+    pub fn check(&self, args: &TrainArgs) -> Result<()> {
+        args.schedule.over(self.total)?;
+        args.rates.check(args.schedule.lr)?;
+        let goes_by_scores = args.schedule.reduction().is_some();
+        ensure!(
+            !goes_by_scores || self.metric.is_some(),
+            usage("--schedule reduce_lr_on_plateau goes by evaluations: --eval is wanted")
+        );
+        Ok(())
+    }
 }
 
 /// The directory of one run, held until dropped.
@@ -59,14 +81,15 @@ pub struct Run {
 pub fn about(
     program: &str,
     command: &str,
-    device: Device,
+    place: Place,
     parameters: &Parameters,
     steps: u64,
 ) -> Value {
     json!({
         "program": program,
         "command": command,
-        "device": format!("{device:?}").to_lowercase(),
+        "device": format!("{:?}", place.device).to_lowercase(),
+        "dtype": place.dtype(),
         "parameters": parameters.count(false),
         "trained": parameters.count(true),
         "steps": steps,
@@ -91,7 +114,7 @@ impl Run {
         let lock = lock(dir)?;
         let mut log = Log::open(dir)?;
         let version = env!("CARGO_PKG_VERSION");
-        let identity = digest_json(&json!([version, defining(settings), inputs]));
+        let identity = digest_json(&json!([version, defining(settings), inputs, about["dtype"]]));
         let mut event = json!({"event": "run", "version": version});
         merge(&mut event, about);
         merge(&mut event, json!({"config": settings, "inputs": inputs, "identity": identity}));
@@ -109,14 +132,17 @@ impl Run {
         course: &Course,
         watch: &mut Watch,
     ) -> Result<Option<Value>> {
-        let mut optimizer = AdamW::new(parameters, &args.optimizer);
+        let shares = args.rates.shares(parameters, args.schedule.lr);
+        let mut optimizer = AdamW::with_shares(parameters, &args.optimizer, shares);
         let mut plan = Fit {
             total: course.total,
             schedule: args.schedule.over(course.total)?,
-            seed: args.seed,
+            seed: args.seeds.dropout(),
             args: &args.fit,
             eval_every: args.fit.eval_every.unwrap_or(course.steps_per_epoch),
             metric: course.metric,
+            keep_best: course.keep_best,
+            reduction: args.schedule.reduction(),
             patience: course.patience,
             state: self.state.clone(),
             log: &mut self.log,
@@ -128,7 +154,13 @@ impl Run {
         let mut done = json!({"event": "done", "step": step, "seconds": seconds});
         if let (Some(best), Some((metric, _))) = (best, course.metric) {
             best.restore(&mut optimizer)?;
-            done["best"] = json!({"step": best.step, metric: best.score});
+            done["best"] = json!({"step": best.mark.step, metric: best.mark.score});
+            if let Some(degenerate) = best.mark.degenerate {
+                done["degenerate"] = json!(degenerate);
+            }
+        }
+        if step < course.total {
+            done["ended_by"] = json!("patience");
         }
         Ok(Some(done))
     }
@@ -148,7 +180,7 @@ fn defining(settings: &Value) -> Value {
             map.retain(|key, _| !keys.contains(&key.as_str()));
         }
     };
-    drop(settings.pointer_mut("/run/fit"), &["log_every", "save_every"]);
+    drop(settings.pointer_mut("/run/fit"), &["log_every", "save_every", "skip_nan", "time_limit"]);
     drop(
         Some(&mut settings),
         &["compute", "model", "shards", "train", "eval", "from_scratch", "tokenizer"],

@@ -10,6 +10,7 @@ use tch::Tensor;
 
 use super::adamw::AdamW;
 use super::fit::Best;
+use super::plateau::Plateau;
 use crate::checkpoint::{read_tensors, write_tensors};
 
 /// The place of the state of a run, and what makes it that run.
@@ -29,7 +30,21 @@ pub struct Position {
     pub seconds: f64,
     /// Evaluations in a row without a better score.
     pub worse: u64,
-    best: Option<(u64, f64)>,
+    /// Steps passed over because they went wrong.
+    #[serde(default)]
+    pub passed_over: u64,
+    /// What evaluations have made of the learning rate.
+    pub plateau: Plateau,
+    best: Option<Mark>,
+}
+
+/// Where a run was best.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Mark {
+    pub step: u64,
+    pub score: f64,
+    /// How it shows that nothing was learnt, in words.
+    pub degenerate: Option<String>,
 }
 
 /// What is found where a state is looked for.
@@ -79,7 +94,7 @@ impl State {
         fs::create_dir_all(&self.dir).with_context(|| self.dir.display().to_string())?;
         let about = Position {
             identity: self.identity.clone(),
-            best: best.map(|best| (best.step, best.score)),
+            best: best.map(|best| best.mark.clone()),
             ..position.clone()
         };
         let kept = best.iter().flat_map(|best| best.tensors.iter());
@@ -102,10 +117,10 @@ impl State {
 impl Position {
     /// The best so far, from the tensors saved with it.
     pub fn best(&self, tensors: BTreeMap<String, Tensor>) -> Option<Best> {
-        let (step, score) = self.best?;
+        let mark = self.best.clone()?;
         let kept = |(name, tensor): (String, Tensor)| {
             Some((name.strip_prefix("best.")?.to_owned(), tensor))
         };
-        Some(Best { step, score, tensors: tensors.into_iter().filter_map(kept).collect() })
+        Some(Best { mark, tensors: tensors.into_iter().filter_map(kept).collect() })
     }
 }

@@ -21,3 +21,16 @@ def pad(ids, lengths, second, config):
 def unpad(values, inputs):
     """[batch, length, …] to [tokens, …], in order, without the padding."""
     return values[inputs["attention_mask"].bool()]
+
+
+def class_logits(model, inputs):
+    """A classifier's logits. Of a prefix on RoBERTa peft takes the cache for the pooled state and fails: here is what
+    it says it does, step by step."""
+    config = getattr(model, "active_peft_config", None)
+    if getattr(config, "peft_type", None) != "PREFIX_TUNING" or model.base_model.config.model_type != "roberta":
+        return model(**inputs).logits
+    rows, mask = inputs["attention_mask"].shape[0], inputs["attention_mask"]
+    mask = torch.cat((mask.new_ones(rows, config.num_virtual_tokens), mask), dim=1)
+    past = model.get_prompt(rows)
+    hidden = model.base_model.roberta(input_ids=inputs["input_ids"], attention_mask=mask, past_key_values=past)[0]
+    return model.base_model.classifier(hidden)

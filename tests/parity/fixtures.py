@@ -11,7 +11,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from peft import IA3Config, LoraConfig, get_peft_model
+from peft import (
+    IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig, TrainableTokensConfig, get_peft_model,
+)
 from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import get_linear_schedule_with_warmup
@@ -19,8 +21,8 @@ from transformers.utils import logging
 
 import adapterhub
 import real
-from batch import pad, unpad
-from models import CONFIGS, tiny, write_bare, write_old
+from batch import class_logits, pad, unpad
+from models import CONFIGS, randomise, tiny, write_bare, write_old
 
 TARGETS = {"bert": ["query", "value"], "roberta": ["query", "value"], "distilbert": ["q_lin", "v_lin"]}
 TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"]
@@ -32,7 +34,7 @@ def file_names(path):
 
 
 def tiny_batch(name, vocab):
-    """Five sequences: a very short one, one close to the longest allowed, two pairs for BERT."""
+    """Five sequences: a very short one, one that is as long as allowed behind virtual tokens, two pairs for BERT."""
     draw = torch.Generator().manual_seed(7)
     lengths = torch.tensor([17, 2, 63, 30, 9])
     original = torch.randint(5, vocab, (int(lengths.sum()),), generator=draw)
@@ -51,12 +53,14 @@ def mlm_pass(model, batch, inputs):
 
 
 def cls_pass(model, batch, inputs):
-    logits = model(**inputs).logits
+    logits = class_logits(model, inputs)
     return logits, F.cross_entropy(logits, batch["labels"])
 
 
 def file_name(name):
     """PEFT keeps the adapter's name inside parameter names, but not in its file."""
+    if name == "prompt_encoder.default.embedding.weight":
+        return "prompt_embeddings"
     return name.replace(".modules_to_save.default.", ".").replace(".default.", ".").removesuffix(".default").replace("lora_magnitude_vector.weight", "lora_magnitude_vector")
 
 
@@ -79,12 +83,34 @@ def reference(mlm, cls, batch):
     return out | {"class_loss": loss.reshape(1), **gradients(cls, loss, "cls")}
 
 
-def adapters(kind):
+def problems(name, cls, batch, out):
+    """Several labels a text, and a number: logits, and the loss as transformers itself reduces it."""
+    draw, found = torch.Generator().manual_seed(5), {}
+    tags = torch.tensor([[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1], [0, 0, 1]]).float()
+    rates = torch.tensor([0.5, -1.25, 3, 0, 2.5])
+    for kind, problem, labels in (("tags", "multi_label_classification", tags), ("rates", "regression", rates)):
+        config = copy.deepcopy(CONFIGS[name])
+        config.num_labels, config.problem_type = labels[0].numel(), problem
+        model = type(cls)._from_config(config, attn_implementation="eager").eval()
+        randomise(model, draw)
+        model.base_model.load_state_dict(cls.base_model.state_dict())
+        model.save_pretrained(out / kind)
+        inputs = pad(batch["ids"], batch["lengths"], batch["second"], config)
+        result = model(**inputs, labels=labels)
+        found |= {f"{kind}_labels": labels, f"{kind}_logits": result.logits, f"{kind}_loss": result.loss.reshape(1)}
+        found |= gradients(model, result.loss, kind)
+    return found
+
+
+def adapters(config):
     """A config of each method that peft has and we read."""
+    kind = config.model_type
     query, value = TARGETS[kind]
     common = {"task_type": "SEQ_CLS"}
     lora = {**common, "r": 4, "lora_alpha": 8, "target_modules": [query, value]}
     inner = "lin2" if kind == "distilbert" else "output.dense"
+    virtual = {"num_virtual_tokens": 7, "token_dim": config.hidden_size,  # peft does not find DistilBERT's sizes
+               "num_layers": config.num_hidden_layers, "num_attention_heads": config.num_attention_heads}
     yield "lora", LoraConfig(**lora)
     yield "rslora", LoraConfig(**lora, use_rslora=True)
     yield "dora", LoraConfig(**lora, use_dora=True)
@@ -92,6 +118,12 @@ def adapters(kind):
     yield "pissa", LoraConfig(**lora, init_lora_weights="pissa")
     yield "olora", LoraConfig(**lora, init_lora_weights="olora")
     yield "ia3", IA3Config(**common, target_modules=[value, inner], feedforward_modules=[inner])
+    yield "prompt", PromptTuningConfig(**common, **virtual)
+    yield "tokens", TrainableTokensConfig(**common, target_modules=["word_embeddings"], token_indices=[9, 4, 77])
+    yield "lora+tokens", LoraConfig(**lora, trainable_token_indices={"word_embeddings": [5, 6]})
+    if kind != "distilbert":  # peft needs a model that takes past keys and values
+        yield "prefix", PrefixTuningConfig(**common, **virtual)
+        yield "projected", PrefixTuningConfig(**common, **virtual, prefix_projection=True, encoder_hidden_size=5)
 
 
 def adapter(name, config, cls_dir, cls, batch, out, moved):
@@ -104,15 +136,18 @@ def adapter(name, config, cls_dir, cls, batch, out, moved):
             value.add_(moved * torch.randn_like(value))
     model.save_pretrained(out)
     logits, loss = cls_pass(model, batch, pad(batch["ids"], batch["lengths"], batch["second"], base.config))
+    logits_only = {f"{name}_logits": logits, f"{name}_loss": loss.reshape(1)}
+    if name == "projected":  # the file has what the network gives, not the network
+        return logits_only
     grads = gradients(model, loss, name)
     expected = {f"grad.{name}.{key}" for key in file_names(out / "adapter_model.safetensors")}
     assert set(grads) == expected, set(grads) ^ expected
-    return {f"{name}_logits": logits, f"{name}_loss": loss.reshape(1), **grads}
+    return {**logits_only, **grads}
 
 
 def every_adapter(kind, batch, cls, out, moved=0.3):
     found = {}
-    for name, config in adapters(kind):
+    for name, config in adapters(cls.config):
         found |= adapter(name, config, out / "cls", cls, batch, out / name, moved)
     return found | adapterhub.every_adapter(kind, batch, out, moved)
 
@@ -168,6 +203,7 @@ def tiny_family(name, out):
     batch = tiny_batch(name, mlm.config.vocab_size)
     tensors = batch | reference(mlm, cls, batch) | adamw(mlm, batch, 1e-3)
     tensors |= every_adapter(name, batch, cls, out) | untied(mlm, batch, out / "untied")
+    tensors |= problems(name, cls, batch, out)
     if name == "bert":
         write_old(out / "mlm", out / "old")
         write_bare(cls, out / "bare")

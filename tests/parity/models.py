@@ -12,13 +12,15 @@ NAMED = {"id2label": LABELS, "label2id": {name: i for i, name in LABELS.items()}
 DROP = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 SIZE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48, **DROP}
 
+# Positions beyond those of texts, for virtual tokens.
+SPARE = 6
 # Vocabularies are no multiples of 64, so that padding one inside a program is tested too.
 CONFIGS = {
-    "bert": BertConfig(vocab_size=211, max_position_embeddings=64, type_vocab_size=2, layer_norm_eps=1e-12,
+    "bert": BertConfig(vocab_size=211, max_position_embeddings=64 + SPARE, type_vocab_size=2, layer_norm_eps=1e-12,
                        pad_token_id=0, **SIZE),
-    "roberta": RobertaConfig(vocab_size=257, max_position_embeddings=66, type_vocab_size=1, layer_norm_eps=1e-5,
+    "roberta": RobertaConfig(vocab_size=257, max_position_embeddings=66 + SPARE, type_vocab_size=1, layer_norm_eps=1e-5,
                              pad_token_id=1, bos_token_id=0, eos_token_id=2, **SIZE),
-    "distilbert": DistilBertConfig(vocab_size=233, max_position_embeddings=64, dim=32, n_layers=3, n_heads=4,
+    "distilbert": DistilBertConfig(vocab_size=233, max_position_embeddings=64 + SPARE, dim=32, n_layers=3, n_heads=4,
                                    hidden_dim=48, dropout=0.0, attention_dropout=0.0, qa_dropout=0.0,
                                    seq_classif_dropout=0.0, pad_token_id=0),
 }
@@ -28,6 +30,9 @@ def randomise(model, generator):
     """Draws every parameter anew, wide; the padding row of the embeddings too, which nobody may read."""
     with torch.no_grad():
         for name, value in model.named_parameters():
+            if name.endswith("position_embeddings.weight"):  # drawn apart: the rest is as it would be without them
+                value[-SPARE:] = 0.2 * torch.empty(SPARE, value.shape[1]).normal_(generator=torch.Generator().manual_seed(1))
+                value = value[:-SPARE]
             noise = torch.empty_like(value).normal_(generator=generator)
             is_scale = value.ndim == 1 and name.endswith("weight")
             value.copy_(1 + 0.3 * noise if is_scale else 0.2 * noise)

@@ -1,0 +1,153 @@
+//! The face of `cpp/native.cpp`.
+
+use std::ffi::{CStr, c_char};
+use std::ptr::{null, null_mut};
+
+use tch::{Device, Kind, Tensor};
+use torch_sys::C_tensor;
+
+/// A parameter for the optimizer, its moments, and the rate and decay of a step.
+#[derive(Debug)]
+pub struct Slot<'a> {
+    pub parameter: &'a Tensor,
+    pub exp_avg: &'a Tensor,
+    pub exp_avg_sq: &'a Tensor,
+    pub lr: f64,
+    pub decay: f64,
+}
+
+#[repr(C)]
+struct RawSlot {
+    tensors: [*const C_tensor; 3],
+    lr: f64,
+    decay: f64,
+}
+
+/// What is the same for all parameters in a step of AdamW.
+#[derive(Debug, Clone, Copy)]
+pub struct Rates {
+    pub beta1: f64,
+    pub beta2: f64,
+    pub epsilon: f64,
+    /// Counted from 1.
+    pub step: i64,
+    /// Longest gradient; 0 never clips.
+    pub clip: f64,
+}
+
+unsafe extern "C" {
+    fn tapt_linear(
+        out: *mut *mut C_tensor,
+        xs: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+    ) -> *mut c_char;
+
+    fn tapt_dropout(out: *mut *mut C_tensor, xs: *const C_tensor, p: f64) -> *mut c_char;
+
+    fn tapt_attention(
+        out: *mut *mut C_tensor,
+        q: *const C_tensor,
+        k: *const C_tensor,
+        v: *const C_tensor,
+        lengths: *const i64,
+        queries: *const i64,
+        count: usize,
+        heads: i64,
+        p: f64,
+    ) -> *mut c_char;
+
+    fn tapt_adamw(
+        norm: *mut *mut C_tensor,
+        slots: *const RawSlot,
+        count: usize,
+        beta1: f64,
+        beta2: f64,
+        epsilon: f64,
+        step: i64,
+        clip: f64,
+        loss: *const C_tensor,
+    ) -> *mut c_char;
+}
+
+/// Whether the kernels here are for such a tensor: f32 and bf16 on the CPU.
+pub fn takes(xs: &Tensor) -> bool {
+    xs.device() == Device::Cpu && matches!(xs.kind(), Kind::Float | Kind::BFloat16)
+}
+
+/// Multiplications from which a product is worth oneDNN, which compiles code for each new shape.
+const LARGE: i64 = 1 << 26;
+
+/// `xs Wᵀ + b` for `xs` `[tokens, in]`, `weight` `[out, in]`, `bias` `[out]`, computed in the numbers of `xs`.
+/// Differentiable.
+pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
+    let weight = weight.to_kind(xs.kind());
+    let bias = bias.map(|bias| bias.to_kind(xs.kind()));
+    let large = || xs.size()[0] * weight.size().iter().product::<i64>() >= LARGE;
+    let ours = xs.device() == Device::Cpu && xs.kind() == Kind::Float;
+    if !ours || xs.dim() != 2 || weight.dim() != 2 || !large() {
+        return xs.linear(&weight, bias.as_ref());
+    }
+    let bias = bias.as_ref().map_or(null(), Tensor::as_ptr);
+    // SAFETY: live tensors, or null for no bias; `made` checks what comes back.
+    made(|out| unsafe { tapt_linear(out, xs.as_ptr(), weight.as_ptr(), bias) })
+}
+
+/// `xs` with each number zeroed with probability `p` and the others scaled up to make up for it. Differentiable; keeps a
+/// seed drawn from LibTorch's generator, and no mask. Panics on tensors that are not for it ([`takes`]).
+pub fn dropout(xs: &Tensor, p: f64) -> Tensor {
+    // SAFETY: a live tensor; `made` checks what comes back.
+    made(|out| unsafe { tapt_dropout(out, xs.as_ptr(), p) })
+}
+
+/// Attention within each of the sequences of these lengths that lie end to end in `k` and `v` `[tokens, hidden]`, with
+/// dropout `p` of its weights. `q` `[queries, hidden]` has so many queries of each sequence as `queries` says.
+/// Differentiable. Panics on tensors that are not for it ([`takes`]).
+pub fn attention(
+    [q, k, v]: [&Tensor; 3],
+    [lengths, queries]: [&[i64]; 2],
+    heads: i64,
+    p: f64,
+) -> Tensor {
+    assert_eq!(lengths.len(), queries.len(), "queries of other sequences than the keys");
+    let [q, k, v] = [q, k, v].map(Tensor::as_ptr);
+    let (keys, queries, count) = (lengths.as_ptr(), queries.as_ptr(), lengths.len());
+    // SAFETY: live tensors and as many lengths as are said; shapes are checked there.
+    made(|out| unsafe { tapt_attention(out, q, k, v, keys, queries, count, heads, p) })
+}
+
+/// One step of AdamW with the gradients there are, which are let go. Gives their norm before clipping, on the device. Where
+/// that or the loss is not a number, no parameter changes.
+pub fn adamw<'a>(
+    slots: impl Iterator<Item = Slot<'a>>,
+    rates: Rates,
+    loss: Option<&Tensor>,
+) -> Tensor {
+    let raw = |slot: Slot| RawSlot {
+        tensors: [slot.parameter, slot.exp_avg, slot.exp_avg_sq].map(Tensor::as_ptr),
+        lr: slot.lr,
+        decay: slot.decay,
+    };
+    let slots: Vec<RawSlot> = slots.map(raw).collect();
+    let (at, count, loss) = (slots.as_ptr(), slots.len(), loss.map_or(null(), Tensor::as_ptr));
+    let Rates { beta1, beta2, epsilon, step, clip } = rates;
+    made(|out| {
+        // SAFETY: the tensors outlive the call, which changes what they hold as tch's own in-place operations do.
+        unsafe { tapt_adamw(out, at, count, beta1, beta2, epsilon, step, clip, loss) }
+    })
+}
+
+/// What a call of `native.cpp` made; panics with its message, as tch's operations do.
+fn made(call: impl FnOnce(*mut *mut C_tensor) -> *mut c_char) -> Tensor {
+    let mut out = null_mut();
+    let message = call(&mut out);
+    if !message.is_null() {
+        // SAFETY: a string of strdup, read before it is freed, once.
+        let text = unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned();
+        unsafe { libc::free(message.cast()) };
+        panic!("{text}");
+    }
+    assert!(!out.is_null(), "native: out of memory");
+    // SAFETY: there is a tensor, which is ours.
+    unsafe { Tensor::from_ptr(out) }
+}

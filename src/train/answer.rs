@@ -1,0 +1,81 @@
+//! What a classifier answers, text by text.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tch::Device;
+
+use super::classify::THRESHOLD;
+use super::windows::{best, of_texts};
+use crate::checkpoint::{self, Checkpoint, Head, Loaded};
+use crate::flags::usage;
+use crate::model::SequenceClassifier;
+use crate::native::Place;
+use crate::nn::Everything;
+use crate::shard::{Problem, in_digits};
+use crate::text::Tokenizer;
+
+/// A classifier, and where it is an adapter beside others, which.
+pub struct Answerer {
+    adapter: Option<PathBuf>,
+    loaded: Loaded<SequenceClassifier>,
+    pub tokenizer: Tokenizer,
+    labels: Vec<String>,
+    problem: Problem,
+}
+
+impl Answerer {
+    /// The model `base`, of this name, with an adapter if one is given.
+    pub fn open(
+        base: &Checkpoint,
+        (model, adapter): (&Path, Option<&PathBuf>),
+        device: Device,
+    ) -> Result<Self> {
+        let checkpoint = base.with(adapter.map(PathBuf::as_path))?.merging(true);
+        let named = || adapter.map_or(model, PathBuf::as_path).display().to_string();
+        let tokenizer = checkpoint::tokenizer(&checkpoint)?;
+        let labels = checkpoint.labels().with_context(named)?;
+        let problem = checkpoint.problem().with_context(named)?;
+        let loaded = checkpoint.classifier(labels.len(), &Everything, Head::Given, device);
+        let loaded = loaded.with_context(named)?;
+        Ok(Self { adapter: adapter.cloned(), loaded, tokenizer, labels, problem })
+    }
+
+    /// Fails where there are no classes to take the most probable `top` of.
+    pub fn check(&self, top: Option<usize>) -> Result<()> {
+        let some = top.is_none() || self.problem != Problem::Regression;
+        ensure!(some, usage("--top: the model predicts a number, not classes"));
+        Ok(())
+    }
+
+    /// For each text its class, its classes or its number and, where `top` is given, so many of the most probable ones.
+    pub fn answers(
+        &self,
+        texts: &[(&str, Option<&str>)],
+        top: Option<usize>,
+        place: Place,
+    ) -> Result<Vec<Value>> {
+        let all = of_texts((&self.loaded.model, self.problem), &self.tokenizer, texts, place)?;
+        Ok(all.iter().map(|probs| self.answer(probs, top)).collect())
+    }
+
+    fn answer(&self, said: &[f32], top: Option<usize>) -> Value {
+        let scored = |i: usize| json!({"label": self.labels[i], "score": said[i]});
+        let mut order: Vec<usize> = (0..said.len()).collect();
+        order.sort_by(|&a, &b| said[b].total_cmp(&said[a]));
+        let mut answer = match self.problem {
+            Problem::Classes => scored(best(said)),
+            Problem::MultiLabel => {
+                let chosen = order.iter().filter(|&&i| said[i] >= THRESHOLD);
+                json!({"labels": chosen.map(|&i| scored(i)).collect::<Vec<_>>()})
+            }
+            Problem::Regression => json!({"score": in_digits(said[0])}),
+        };
+        if let Some(top) = top {
+            answer["top"] = order.into_iter().take(top).map(scored).collect();
+        }
+        self.adapter.iter().for_each(|adapter| answer["adapter"] = json!(adapter));
+        answer
+    }
+}
