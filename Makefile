@@ -4,6 +4,8 @@
 #   make test                     a fresh machine: everything that must be green
 #   make tapt                     AG News: baseline against TAPT, one table
 #   make baseline | dapt | tapt | dapt+tapt | lora | all
+#   make compare ARMS='base/full base/lora'     any arms, ENCODER/METHOD
+#   make s0 | s1 | s2 | s3 | s4   five small studies done again, docs/recipes.md; AS_PUBLISHED=1: with their mistakes
 #   make tapt MODEL=DIR_OR_HUB_ID TASKS='ag_news rotten_tomatoes' SEEDS='0 1 2' DATA=DIR
 #   make -n tapt                  the commands, to paste
 #   make -j4 GPU='flock .gpu'     prepare in parallel, train one at a time
@@ -19,10 +21,12 @@ DATA    ?= $(or $(TAPT_DATA),data)
 OUT     ?= runs
 RECIPES ?= recipes
 RESULTS ?= results.md
-# A quick look: at most LIMIT rows of every split but test, STEPS optimizer steps a fine-tuning, MLM_STEPS a pretraining.
-LIMIT     ?=
-STEPS     ?=
-MLM_STEPS ?= $(STEPS)
+# A quick look: at most LIMIT rows of every split but test, TEST_LIMIT of test, STEPS optimizer steps a fine-tuning,
+# MLM_STEPS a pretraining.
+LIMIT      ?=
+TEST_LIMIT ?=
+STEPS      ?=
+MLM_STEPS  ?= $(STEPS)
 # An encoder without an MLM head (a sentence encoder, say) gets a new one; the trainer says so.
 HEAD    ?= --new-head
 GPU     ?=
@@ -37,7 +41,7 @@ MAKEFLAGS   += --no-builtin-rules
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SECONDEXPANSION:
-.PHONY: help build demo test bench clean FORCE
+.PHONY: help s0 s1 s2 s3 s4 build demo test bench clean FORCE
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
 
@@ -52,15 +56,16 @@ arms.lora      := base/full base/lora
 arms.dapt      := base/full dapt/full
 arms.tapt      := base/full tapt/full
 arms.dapt+tapt := base/full dapt+tapt/full
+arms.compare    = $(ARMS)
 arms.all       := base/full base/lora dapt/full tapt/full dapt+tapt/full
-goals          := baseline lora dapt tapt dapt+tapt all
+goals          := baseline lora dapt tapt dapt+tapt compare all
 asked          := $(filter $(goals),$(MAKECMDGOALS))
 
 # ---- one folder for what cannot be mixed
 
 comma := ,
 name  := $(notdir $(MODEL:%/=%))
-W     := $(OUT)/$(name)$(LIMIT:%=-limit%)$(STEPS:%=-steps%)$(if $(filter-out $(STEPS),$(MLM_STEPS)),-mlm$(MLM_STEPS))$(patsubst recipes%,%,$(subst /,-,$(filter-out recipes,$(RECIPES))))
+W     := $(OUT)/$(name)$(LIMIT:%=-limit%)$(TEST_LIMIT:%=-test%)$(STEPS:%=-steps%)$(if $(filter-out $(STEPS),$(MLM_STEPS)),-mlm$(MLM_STEPS))$(patsubst recipes%,%,$(subst /,-,$(filter-out recipes,$(RECIPES))))
 arms   = $(sort $(foreach goal,$(asked),$(arms.$(goal))))
 scores = $(foreach t,$(TASKS),$(foreach a,$(arms),$(foreach s,$(SEEDS),$W/$t/$a/$s/score.json)))
 
@@ -80,6 +85,14 @@ ifneq ($(and $(asked),$(known),$(if $(call same,$(known),$(from)),,differs)),)
 $(error $W holds runs of MODEL and DATA $(known); give OUT=DIR)
 endif
 
+# The splits to train on, to choose weights by (none: the last are kept) and to score, and what TAPT reads. A folder of
+# recipes may say otherwise; also what it compares, and by which rules of its own.
+TRAIN  := train
+CHOOSE := validation
+SCORE  := test
+TEXTS   = $(TRAIN)
+-include $(wildcard $(RECIPES)/study.mk)
+
 # ---- programs
 
 build: scripts/libtorch
@@ -98,13 +111,17 @@ endif
 # In a stem like TASK/ENCODER/METHOD/SEED, the parts by number.
 part = $(word $1,$(subst /, ,$*))
 
-# A domain corpus may be any data set.
-files   = $(wildcard $(DATA)/$(if $(filter domain,$2),*,$1)/*)
-limited = $(if $(LIMIT),$(if $(filter test,$1),,--limit $(LIMIT)))
+# A task is a data set, or DATASET@FORM where prep-DATASET@FORM.args says another way to read it; a split may have a
+# recipe of its own, too. A domain corpus may be any data set.
+data    = $(firstword $(subst @, ,$(call part,1)))
+reading = $(firstword $(wildcard $(foreach i,1 2,$(RECIPES)/prep-$(call part,$i).args)) $(RECIPES)/prep.args)
+files   = $(wildcard $(DATA)/$(if $(filter domain,$(call part,2)),*,$(data))/*)
+limit   = $(if $(filter test,$(call part,2)),$(TEST_LIMIT),$(LIMIT))
+prep    = $(BIN)/prep $(data) --split $(call part,2) @$(reading) $(limit:%=--limit %) --data $(DATA)
 
-$W/tok/%.tok: $(RECIPES)/prep.args $(BASE)/tokenizer.json $$(call files,$$(call part,1),$$(call part,2))
+$W/tok/%.tok: $$(reading) $(BASE)/tokenizer.json $$(files)
 	@mkdir -p $(@D) && echo '$(from)' > $W/from
-	$(BIN)/prep $(call part,1) --split $(call part,2) @$(RECIPES)/prep.args $(call limited,$(call part,2)) --data $(DATA) --tokenizer $(BASE) -o $@
+	$(prep) --tokenizer $(BASE) -o $@
 
 # ---- encoders: one `encoder.NAME` and one rule for every way to adapt
 
@@ -118,25 +135,34 @@ pretrain = $(GPU) $(BIN)/pretrain @$(RECIPES)/$1.args $(HEAD) $(MLM_STEPS:%=--st
 $W/%/dapt/model.safetensors: $W/tok/%/domain.tok $(RECIPES)/dapt.args $(BASE)/model.safetensors
 	$(call pretrain,dapt,$(BASE),$<)
 
-$W/%/tapt/model.safetensors: $W/tok/%/train.tok $(RECIPES)/tapt.args $(BASE)/model.safetensors
+$W/%/tapt/model.safetensors: $W/tok/%/$(TEXTS).tok $(RECIPES)/tapt.args $(BASE)/model.safetensors
 	$(call pretrain,tapt,$(BASE),$<)
 
-$W/%/dapt+tapt/model.safetensors: $W/tok/%/train.tok $(RECIPES)/tapt.args $W/%/dapt/model.safetensors
+$W/%/dapt+tapt/model.safetensors: $W/tok/%/$(TEXTS).tok $(RECIPES)/tapt.args $W/%/dapt/model.safetensors
 	$(call pretrain,tapt,$W/$*/dapt,$<)
 
 # ---- runs: one rule for every task, encoder, method and seed
 
-encoder = $(call encoder.$(call part,2),$(call part,1))
+encoder = $(call encoder.$(call part,2),$(call part,1),$(call part,4))
 split   = $W/tok/$(call part,1)/$1.tok
 recipe  = $(RECIPES)/$(call part,3).args
 
-# The last file a method writes is what make waits for.
-weights.full := model.safetensors
-weights.head := model.safetensors
-weights.lora := adapter_model.safetensors
+# The method is in the recipe. An encoder that is an adapter, of `method.ENCODER`, goes on as what it is.
+given  = $(patsubst --method=%,%,$(filter --method=%,$(subst --method ,--method=,$(file <$(recipe)))))
+own    = $(method.$(call part,2))
+method = $(or $(own),$(lastword $(given)),full)
 
-finetune = $(GPU) $(BIN)/finetune @$(recipe) $(STEPS:%=--steps %) --seed $(call part,4) --model $(encoder) --train $(call split,train) --eval $(call split,validation) -o $(@D)
-inputs   = $$(encoder)/model.safetensors $$(call split,train) $$(call split,validation) $$(recipe)
+# The last file a method writes is what make waits for: peft's, unless it is one of these.
+weights         = $(or $(weights.$(method)),adapter_model.safetensors)
+weights.full    := model.safetensors
+weights.head    := model.safetensors
+weights.top     := model.safetensors
+weights.bitfit  := model.safetensors
+weights.adapter := adapter.safetensors
+
+chosen   = $(if $(CHOOSE),$(call split,$(CHOOSE)))
+finetune = $(GPU) $(BIN)/finetune @$(recipe) $(STEPS:%=--steps %) --seed $(call part,4) --model $(encoder) --train $(call split,$(TRAIN)) $(chosen:%=--eval %) -o $(@D)
+inputs   = $$(encoder)/$$(if $$(own),$$(weights),model.safetensors) $$(call split,$(TRAIN)) $$(chosen) $$(recipe)
 
 $W/%/model.safetensors: $(inputs)
 	$(finetune)
@@ -144,8 +170,11 @@ $W/%/model.safetensors: $(inputs)
 $W/%/adapter_model.safetensors: $(inputs)
 	$(finetune)
 
-$W/%/score.json: $W/%/$$(weights.$$(call part,3)) $$(call split,test)
-	$(GPU) $(BIN)/evaluate $(@D) $(call split,test) > $@.partial
+$W/%/adapter.safetensors: $(inputs)
+	$(finetune)
+
+$W/%/score.json: $W/%/$$(weights) $$(call split,$(SCORE))
+	$(GPU) $(BIN)/evaluate $(@D) $(call split,$(SCORE)) > $@.partial
 	@mv $@.partial $@
 
 # ---- the table
@@ -154,7 +183,7 @@ $W/%/score.json: $W/%/$$(weights.$$(call part,3)) $$(call split,test)
 table := $W/table.md
 stale := $(if $(asked),$(if $(call same,$(scores),$(file <$W/table.list)),,FORCE))
 
-title := $(MODEL)$(LIMIT:%=$(comma) at most % rows a split)$(STEPS:%=$(comma) % steps of fine-tuning)$(MLM_STEPS:%=$(comma) % of pretraining).
+title := $(MODEL)$(LIMIT:%=$(comma) at most % rows a split)$(TEST_LIMIT:%=$(comma) % of test)$(STEPS:%=$(comma) % steps of fine-tuning)$(MLM_STEPS:%=$(comma) % of pretraining).
 title += $(if $(filter sample,$(TASKS)),The sample is a demonstration: its words are made up.)
 
 .PHONY: $(goals)
@@ -171,6 +200,27 @@ $(table): $(scores) $(stale)
 	$(BIN)/report $(scores) --title '$(title)' --markdown $@.partial
 	@mv $@.partial $@ && echo '$(scores)' > $W/table.list
 endif
+
+# ---- studies done again: a table for each of their models, unless MODEL is given, then what they published
+
+s0:    models := distilroberta-base
+s1 s4: models := roberta-base
+s2:    models := bert-base-uncased distilbert-base-uncased roberta-base
+s3:    models := bert-base-cased
+
+wanted := $(if $(filter file,$(origin MODEL)),,$(MODEL))
+folder = recipes/$@$(if $(AS_PUBLISHED),/as-published)
+tables = $(foreach model,$(or $(wanted),$(models)),$(OUT)/$@-$(notdir $(model:%/=%)).md)
+
+define study
++$(MAKE) --no-print-directory compare MODEL=$1 RECIPES=$(folder) RESULTS=$(OUT)/$@-$(notdir $(1:%/=%)).md
+
+endef
+
+s0 s1 s2 s3 s4:
+	@test -e $(folder)/study.mk || { echo "$(folder)/study.mk is not there: docs/recipes.md says why" >&2; exit 2; }
+	$(foreach model,$(or $(wanted),$(models)),$(call study,$(model)))
+	cat $(tables) recipes/$@/published.md > $(RESULTS)
 
 # ---- the demonstration: a base from scratch, then every arm
 
@@ -194,7 +244,7 @@ test:
 
 bench: build
 	scripts/libtorch full
-	python3 -m pip --python .venv/bin/python install -q -r scripts/bench-requirements.txt
+	scripts/bench-peers
 	scripts/bench
 	scripts/bench-data
 

@@ -1,47 +1,71 @@
-"""The Python side of `make bench`: transformers training on our shard, one JSON line a step.
+"""The Python side of `make bench`, on our shard; the last line is JSON with a rate.
 
-peer_bench.py mlm|finetune MODEL_DIR SHARD --steps N. The same sequences as our programs, in file order; what the
-Trainer does by default otherwise: padding to the longest of the batch, the head over all positions, sdpa attention,
-the model's own dropout, fused AdamW, a linear schedule, clipping at 1. A step's time includes collating its batch.
+peer_bench.py mlm|full|lora|head MODEL SHARD --steps N: training, real tokens a second, median of the steps. The same
+sequences as our programs, in file order; what the Trainer does by default otherwise: padding to the longest of the batch,
+the head over all positions, sdpa attention, the model's own dropout, fused AdamW, a linear schedule, clipping at 1. LoRA is
+peft's, on query and value, rank 8. A step's time includes collating its batch. bf16 is autocast, as Trainer's `--bf16`.
+
+peer_bench.py embed MODEL SHARD --texts FILE: sentence-transformers, texts a second, loading left out.
+peer_bench.py predict MODEL SHARD: one text on standard input, answered as transformers' pipeline does.
+peer_bench.py texts MODEL SHARD --out FILE: the texts of a shard, a line each.
+peer_bench.py count MODEL SHARD: its tokens and its sequences.
+peer_bench.py limit - -: the best rate of products on the CPU in each dtype it multiplies itself, as JSON.
 """
 
 import argparse
 import contextlib
 import json
 import statistics
+import sys
 import time
 from pathlib import Path
 
-import torch
-from transformers import DataCollatorForLanguageModeling, DataCollatorWithPadding, get_linear_schedule_with_warmup
+# Newer than what the parity tests compare with, see scripts/bench-requirements.txt.
+sys.path.insert(0, ".venv/bench")
 
-from peer import device, features, label_names, load_model, load_tokenizer
+import torch  # noqa: E402
+
+KINDS = ["mlm", "full", "lora", "head", "embed", "predict", "texts", "count", "limit"]
 
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=["mlm", "finetune"])
+    parser.add_argument("kind", choices=KINDS)
     parser.add_argument("model", type=Path)
     parser.add_argument("shard", type=Path)
-    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--texts", type=Path)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--warmup", type=int, default=2, help="first steps left out of the median")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=5e-5)
     parser.add_argument("--device", default="cpu", help="auto, cpu or cuda")
-    parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32", help="bf16: autocast, as Trainer --bf16")
+    parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--threads", type=int, help="default: torch's own choice")
-    args = parser.parse_args()
-    if args.steps <= args.warmup:
-        parser.error("--steps must be more than --warmup")
-    return args
+    return parser.parse_args()
 
 
 def make_optimizer(model, lr, steps):
     """The Trainer's: no decay for biases and LayerNorm."""
-    groups = [{"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": 0.01},
-              {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0}]
+    from transformers import get_linear_schedule_with_warmup
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [{"params": [p for p in trained if p.ndim >= 2], "weight_decay": 0.01},
+              {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=lr, fused=True)
     return optimizer, get_linear_schedule_with_warmup(optimizer, 0, steps)
+
+
+def load(kind, directory, shard):
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    from peer import label_names, load_model
+    if kind == "mlm":
+        return load_model("mlm", directory)
+    model = load_model("finetune", directory, label_names(shard))
+    if kind == "head":
+        for parameter in model.base_model.parameters():
+            parameter.requires_grad_(False)
+    return get_peft_model(model, LoraConfig(TaskType.SEQ_CLS, r=8, lora_alpha=16)) if kind == "lora" else model
 
 
 def batches(rows, collate, size, steps):
@@ -54,6 +78,7 @@ def batches(rows, collate, size, steps):
 
 
 def collator(kind, tokenizer):
+    from transformers import DataCollatorForLanguageModeling, DataCollatorWithPadding
     if kind == "mlm":
         return DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
     pad = DataCollatorWithPadding(tokenizer)
@@ -66,8 +91,8 @@ def clock(where):
     return time.perf_counter()
 
 
-def train(args, model, optimizer, schedule, feed, where):
-    """Yields the seconds and real tokens of each step."""
+def steps(args, model, optimizer, schedule, feed, where):
+    """Yields the real tokens a second of each step."""
     mixed = torch.autocast(where.type, torch.bfloat16) if args.dtype == "bf16" else contextlib.nullcontext()
     begin = clock(where)
     for inputs, tokens in feed:
@@ -78,9 +103,73 @@ def train(args, model, optimizer, schedule, feed, where):
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        end = clock(where)
-        yield end - begin, tokens
+        yield tokens / (clock(where) - begin)
         begin = clock(where)
+
+
+def train(args):
+    from peer import device, features, load_tokenizer
+    where, tokenizer = device(args.device), load_tokenizer(args.model)
+    model = load(args.kind, args.model, args.shard).to(where).train()
+    rows = features(args.shard, model.config, tokenizer, limit=args.steps * args.batch)
+    if args.kind == "mlm":
+        rows = [{k: v for k, v in row.items() if k != "labels"} for row in rows]
+    optimizer, schedule = make_optimizer(model, args.lr, args.steps)
+    feed = batches(rows, collator(args.kind, tokenizer), args.batch, args.steps)
+    rates = list(steps(args, model, optimizer, schedule, feed, where))
+    return statistics.median(rates[args.warmup:])
+
+
+def embed(args):
+    from sentence_transformers import SentenceTransformer
+    kwargs = {"dtype": torch.bfloat16} if args.dtype == "bf16" else {}
+    model = SentenceTransformer(str(args.model), device="cpu", model_kwargs=kwargs)
+    model.max_seq_length = 512
+    texts = args.texts.read_text().splitlines()
+    model.encode(texts[:args.batch], batch_size=args.batch)
+    begin = time.perf_counter()
+    model.encode(texts, batch_size=args.batch, normalize_embeddings=True, show_progress_bar=False)
+    return len(texts) / (time.perf_counter() - begin)
+
+
+def predict(args):
+    from transformers import pipeline
+    dtype = torch.bfloat16 if args.dtype == "bf16" else torch.float32
+    answer = pipeline("text-classification", str(args.model), dtype=dtype, device="cpu")
+    return [answer(line.strip()) for line in sys.stdin]
+
+
+def texts(args):
+    from peer import load_tokenizer
+    from shard import sequences
+    tokenizer = load_tokenizer(args.model)
+    lines = [tokenizer.decode(row[1].tolist(), skip_special_tokens=True) for row in sequences(args.shard)]
+    args.out.write_text("".join(f"{line}\n" for line in lines))
+
+
+def count(args):
+    from peer import load_tokenizer  # noqa: F401  its folder of readers
+    from shard import sequences
+    lengths = [len(row[1]) for row in sequences(args.shard)]
+    print(sum(lengths), len(lengths))
+
+
+def limit():
+    """The best of some shapes that encoders have, by LibTorch and by oneDNN."""
+    def rate(dtype, tokens, inner, outer):
+        xs, weight, bias = (torch.randn(size).to(dtype) for size in [(tokens, inner), (outer, inner), (outer,)])
+        sides = [lambda: torch.nn.functional.linear(xs, weight, bias),
+                 lambda: torch.ops.mkldnn._linear_pointwise(xs, weight, bias, "none", [], "")]
+        best = 0
+        for side in sides * 12:
+            begin = time.perf_counter()
+            side()
+            best = max(best, 2 * tokens * inner * outer / (time.perf_counter() - begin))
+        return best
+    native = Path("/proc/cpuinfo").exists() and "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+    dtypes = {"f32": torch.float32, **({"bf16": torch.bfloat16} if native else {})}
+    shapes = [(2048, 384, 1536), (2048, 768, 3072), (2048, 1024, 1024)]
+    print(json.dumps({name: max(rate(dtype, *shape) for shape in shapes) for name, dtype in dtypes.items()}))
 
 
 def main():
@@ -88,19 +177,12 @@ def main():
     torch.manual_seed(0)
     if args.threads:
         torch.set_num_threads(args.threads)
-    where, tokenizer = device(args.device), load_tokenizer(args.model)
-    names = label_names(args.shard) if args.kind == "finetune" else None
-    model = load_model(args.kind, args.model, names).to(where).train()
-    rows = features(args.shard, model.config, tokenizer, limit=args.steps * args.batch)
-    if args.kind == "mlm":
-        rows = [{k: v for k, v in row.items() if k != "labels"} for row in rows]
-    optimizer, schedule = make_optimizer(model, args.lr, args.steps)
-    feed = batches(rows, collator(args.kind, tokenizer), args.batch, args.steps)
-    rates = []
-    for step, (seconds, tokens) in enumerate(train(args, model, optimizer, schedule, feed, where), 1):
-        print(json.dumps({"step": step, "seconds": round(seconds, 6), "tokens": tokens}), flush=True)
-        rates.append(tokens / seconds)
-    print(json.dumps({"tokens_per_s": round(statistics.median(rates[args.warmup:]), 1)}), flush=True)
+    if args.kind == "limit":
+        return limit()
+    if args.kind in ("texts", "count"):
+        return {"texts": texts, "count": count}[args.kind](args)
+    rate = {"embed": embed, "predict": predict}.get(args.kind, train)(args)
+    print(json.dumps({"rate": rate}), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,2 @@
+TASKS := rotten_tomatoes
+ARMS  := base/run1 base/run2 base/bottleneck base/prefix
