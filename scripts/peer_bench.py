@@ -122,10 +122,10 @@ def train(args):
 
 def embed(args):
     from sentence_transformers import SentenceTransformer
-    kwargs = {"dtype": torch.bfloat16} if args.dtype == "bf16" else {}
-    model = SentenceTransformer(str(args.model), device="cpu", model_kwargs=kwargs)
+    dtype = torch.bfloat16 if args.dtype == "bf16" else torch.float32
+    model = SentenceTransformer(str(args.model), device="cpu", model_kwargs={"dtype": dtype})
     model.max_seq_length = 512
-    texts = args.texts.read_text().splitlines()
+    texts = args.texts.read_text().split("\n")[:-1]
     model.encode(texts[:args.batch], batch_size=args.batch)
     begin = time.perf_counter()
     model.encode(texts, batch_size=args.batch, normalize_embeddings=True, show_progress_bar=False)
@@ -144,6 +144,7 @@ def texts(args):
     from shard import sequences
     tokenizer = load_tokenizer(args.model)
     lines = [tokenizer.decode(row[1].tolist(), skip_special_tokens=True) for row in sequences(args.shard)]
+    lines = [" ".join(line.split()) for line in lines]
     args.out.write_text("".join(f"{line}\n" for line in lines))
 
 

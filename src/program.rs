@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 use tch::Device;
 
-use crate::checkpoint::{Checkpoint, Head, added_words, fits, place, read_texts};
+use crate::checkpoint::{Checkpoint, Head, added_words, checked, fits, read_texts};
 use crate::cli::{self, Progress, Stopped};
 use crate::flags::{fault, usage};
 use crate::metrics::Metric;
@@ -83,7 +83,7 @@ pub fn save<M: Headed>(
             fault(format!("{error:#}"), cure)
         })
     };
-    place(dir, write, look)
+    checked(dir, write, look)
 }
 
 /// What a line of scores says of an adapter: which, where there are others beside it, and the bytes of its weights on

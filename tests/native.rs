@@ -144,10 +144,18 @@ fn bf16_is_f32_rounded() {
         tch::manual_seed(3);
         assert!(native::dropout(&qkv[0], p) == half(&dropped), "dropout of bf16");
     }
-    let odd = [f32::NAN, f32::INFINITY, -0.0, 1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0];
-    let odd = half(&Tensor::from_slice(&odd));
+    let odd = half(&Tensor::from_slice(&[f32::NAN, f32::INFINITY, -0.0, 1.0 + 1.0 / 128.0]));
     let kept = native::dropout(&odd, 0.0);
     assert!(kept.allclose(&odd, 0.0, 0.0, true), "{kept} is not {odd}");
+    // Halfway between two that bf16 has, it is the even one, as LibTorch rounds: 1.5 times these.
+    let ties = half(&Tensor::from_slice(&[1.0f32, 1.0 + 1.0 / 128.0, 1.0 + 3.0 / 128.0]));
+    let (p, seed) = (1.0 / 3.0, 3);
+    tch::manual_seed(seed);
+    let many = ties.repeat([100]);
+    let ours = native::dropout(&many, p);
+    let scaled = half(&(many.to_kind(Kind::Float) * 1.5));
+    let same = ours.eq_tensor(&scaled).logical_or(&ours.eq(0.0)).all();
+    assert!(bool::try_from(same).unwrap(), "{ours} is not {scaled} where it is kept");
 }
 
 /// A long row of scores far apart, and one that is not a number.
@@ -240,6 +248,9 @@ fn what_does_not_fit_is_refused() {
     };
     refused("more queries than counted", &|| queries(&[1, 0]));
     refused("queries of one sequence of two", &|| queries(&[2]));
+    refused("queries of no keys", &|| {
+        native::attention([&xs(2, 8), &xs(6, 8), &xs(6, 8)], [&[6, 0], &[1, 1]], 2, 0.0)
+    });
     refused("fewer keys", &|| attend(xs(5, 8), &[6], 2));
     refused("f64", &|| attend(xs(6, 8).to_kind(Kind::Double), &[6], 2));
     refused("a length below 0", &|| attend(xs(6, 8), &[8, -2], 2));

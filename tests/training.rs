@@ -129,6 +129,7 @@ fn every_method_learns_in_bf16() {
         });
         let [whole, half] = losses;
         assert!((whole - half).abs() < 0.02 * whole, "{method}: {whole} in f32, {half} in bf16");
+        assert!(whole != half, "{method}: bf16 computes what f32 does");
     }
 }
 
@@ -170,6 +171,7 @@ fn a_step_that_goes_wrong_is_passed_over() {
     let skips = log.iter().filter(|line| line.contains("\"event\":\"skip\""));
     assert_eq!(skips.count(), 1 + 3 + 3, "one a pass over the data, in three runs");
     assert!(last(dir, "out", "loss").is_finite());
+    documented(log);
 }
 
 /// Words added to a model: their rows train, every other weight stays to the bit, also in a decoder tied to them.
@@ -227,9 +229,14 @@ fn the_log_is_as_documented() {
              finetune --model base --train train.tok --eval validation.tok {often} -o fine"
         ),
     );
+    documented(["base", "fine"].map(|out| log(dir, out)).concat());
+}
+
+/// Every key of these lines is in docs/formats.md, in the row of its event.
+fn documented(lines: Vec<String>) {
     let formats = fs::read_to_string(common::root().join("docs/formats.md")).unwrap();
     let (_, section) = formats.split_once("\n## Log\n").unwrap();
-    for line in ["base", "fine"].map(|out| log(dir, out)).concat() {
+    for line in lines {
         let event: Value = serde_json::from_str(&line).unwrap();
         let name = event["event"].as_str().unwrap();
         let row = section.lines().find(|row| row.starts_with(&format!("| `{name}` |")));

@@ -197,14 +197,13 @@ fn undropped() -> tempfile::TempDir {
     run(
         dir.path(),
         r#"sed -i 's/{/{"hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0, /' config.json
-           pretrain --from-scratch config.json --tokenizer tok --steps 2 --device cpu -q -o base train.tok"#,
+           pretrain --from-scratch config.json --tokenizer tok --steps 2 --device cpu --dtype f32 -q -o base train.tok"#,
     );
     dir
 }
 
 fn tuned(dir: &Path, flags: &str) -> Tensors {
-    let common =
-        "finetune --model base --train train.tok --steps 3 --batch 8 --device cpu -q -o out";
+    let common = "finetune --model base --train train.tok --steps 3 --batch 8 --device cpu --dtype f32 -q -o out";
     run(dir, &format!("rm -rf out; {common} {flags}"));
     read_tensors(&dir.join("out/model.safetensors")).unwrap().0
 }

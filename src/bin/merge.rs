@@ -3,7 +3,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use tapt::checkpoint::{Checkpoint, place, read_texts, save_model, save_trained, write_texts};
+use tapt::checkpoint::{Checkpoint, checked, read_texts, save_model, save_trained, write_texts};
 use tapt::cli::{self, Talk};
 use tapt::flags::{fault, usage};
 use tapt::model::{MaskedLm, SequenceClassifier};
@@ -101,7 +101,7 @@ fn merge<M: Headed>(checkpoint: &Checkpoint, out: &Path, device: Device) -> Resu
         let config = apart.model.config(checkpoint)?;
         save_model(dir, &config, &checkpoint.dir, &merged.parameters)
     };
-    place(out, write, |dir| {
+    checked(out, write, |dir| {
         let saved = M::open(Checkpoint::open(dir, None)?, &Everything, device)?;
         difference = probe.same(&apart.model, &saved.model, MERGED).context("merged, it")?;
         Ok(())
@@ -126,7 +126,7 @@ fn convert<M: Headed>(
         save_trained(dir, base, (&*plan, Some(to)), &config, &model.parameters)
     };
     let mut difference = 0.0;
-    place(out, write, |dir| {
+    checked(out, write, |dir| {
         let probe = Probe::drawn(&checkpoint.sizes(), device);
         difference = probe.reload(&model.model, dir, Some(base.1))?;
         Ok(())

@@ -2,10 +2,11 @@
 
 mod adapter;
 mod adapterhub;
+mod checked;
+mod durable;
 mod fits;
 mod load;
 mod names;
-mod place;
 mod save;
 mod tensors;
 mod texts;
@@ -13,9 +14,9 @@ mod weights;
 mod words;
 
 pub use adapter::{Adapter, save_trained};
+pub use checked::checked;
 pub use fits::{fits, tokenizer, tokenizer_digest};
 pub use load::{Checkpoint, Head, Loaded};
-pub use place::place;
 pub use save::{class_config, copy_tokenizer, mlm_config, save_model, untied_config};
 pub use tensors::{read_tensors, write_tensors, write_vector_lines, write_vectors};
 pub use texts::{read_texts, write_texts};

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
+use super::durable::write_beside;
 use super::{names, write_tensors};
 use crate::model::Architecture;
 use crate::nn::Parameters;
@@ -88,10 +89,4 @@ pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
 
 pub fn write_json(path: &Path, value: &Value) -> Result<()> {
     write_beside(path, format!("{value:#}\n").as_bytes())
-}
-
-pub fn write_beside(path: &Path, bytes: &[u8]) -> Result<()> {
-    let beside = path.with_extension("partial");
-    fs::write(&beside, bytes).with_context(|| beside.display().to_string())?;
-    fs::rename(&beside, path).with_context(|| path.display().to_string())
 }

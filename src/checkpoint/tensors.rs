@@ -12,7 +12,7 @@ use safetensors::{Dtype, SafeTensors, View};
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
-use crate::flags::fault;
+use super::durable::durably;
 
 /// Every tensor of a safetensors file, and its metadata.
 pub fn read_tensors(path: &Path) -> Result<(BTreeMap<String, Tensor>, HashMap<String, String>)> {
@@ -175,31 +175,12 @@ fn nested(tensor: &Tensor) -> Result<Nested> {
 
 fn write(path: &Path, bytes: Vec<(String, Bytes)>, about: (&str, String)) -> Result<()> {
     let about = HashMap::from([(about.0.to_owned(), about.1)]);
-    let beside = path.with_extension("partial");
-    let size: usize = bytes.iter().map(|(_, bytes)| bytes.data_len()).sum();
-    let filled = fill(&beside, bytes, about).and_then(|()| Ok(std::fs::rename(&beside, path)?));
-    if let Err(error) = filled {
-        // What stood there stays; a part of a file is of no use to anyone. The error matters more than whether it goes.
-        let _ = std::fs::remove_file(&beside);
-        let cure =
-            format!("it needs {} MB; what was there before is kept", size.div_ceil(1_000_000));
-        return Err(fault(format!("{}: {}", path.display(), error.root_cause()), cure));
-    }
-    sync_directory(path)
-}
-
-/// Writes a file down to the disk: renamed before that, a loss of power could leave its name and not what is in it.
-fn fill(path: &Path, bytes: Vec<(String, Bytes)>, about: HashMap<String, String>) -> Result<()> {
-    // The crate would make a private file; one that is there keeps the rights the umask gives.
-    File::create(path)?;
-    safetensors::serialize_to_file(bytes, Some(about), path)?;
-    Ok(File::open(path)?.sync_all()?)
-}
-
-/// Writes down which names the directory of `path` has.
-fn sync_directory(path: &Path) -> Result<()> {
-    let dir = path.parent().filter(|dir| *dir != Path::new("")).unwrap_or(Path::new("."));
-    File::open(dir).and_then(|dir| dir.sync_all()).with_context(|| dir.display().to_string())
+    let size = bytes.iter().map(|(_, bytes)| bytes.data_len()).sum();
+    durably(path, size, |beside| {
+        // The crate would make a private file; one that is there keeps the rights the umask gives.
+        File::create(beside)?;
+        Ok(safetensors::serialize_to_file(bytes, Some(about), beside)?)
+    })
 }
 
 #[cfg(test)]

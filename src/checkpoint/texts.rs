@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::save::write_beside;
+use super::durable::write_beside;
 use crate::shard::Manifest;
 
 /// What the model in `dir` has met, as far as a program of ours wrote it down.

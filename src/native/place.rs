@@ -24,7 +24,8 @@ pub struct Compute {
     pub threads: Option<usize>,
 }
 
-/// What to compute in. Weights, gradients and moments are f32 either way; so are embeddings, sums and losses.
+/// What to compute in. Weights, gradients and moments are f32 either way; so are embeddings and losses, and the sums inside
+/// products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {

@@ -1,6 +1,6 @@
 //! The one attention: over unpadded tokens outside, side by side inside.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::batch::{Batch, Chosen};
 use super::layers::Dropout;
@@ -106,7 +106,8 @@ fn weigh(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, dropout: Dro
         Some(mask) => scores + mask,
         None => scores,
     };
-    dropout.forward(scores.softmax(-1, None), true).matmul(v)
+    let weights = scores.softmax(-1, Kind::Float).to_kind(q.kind());
+    dropout.forward(weights, true).matmul(v)
 }
 
 impl super::batch::Padding {
@@ -119,7 +120,7 @@ impl super::batch::Padding {
 
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Kind};
+    use tch::Device;
 
     use super::*;
     use crate::nn::Ids;

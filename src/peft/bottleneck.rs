@@ -17,8 +17,8 @@ use crate::nn::{Activation, Branch, Dropout, Init, LayerNorm, Linear, Parameters
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 pub struct BottleneckConfig {
     /// Adapter: where it lies
-    #[arg(long, value_enum, default_value_t = Place::Sequential)]
-    pub adapter_kind: Place,
+    #[arg(long, value_enum, default_value_t = AdapterKind::Sequential)]
+    pub adapter_kind: AdapterKind,
 
     /// Adapter: hidden size by features of the bottleneck [default: 16, parallel 2]
     #[arg(long, value_name = "FACTOR", value_parser = factor)]
@@ -40,7 +40,7 @@ const FACTORS: std::ops::Range<f64> = 0.01..f64::INFINITY;
 /// Where adapters lie in a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Place {
+pub enum AdapterKind {
     /// After the feed-forward network (Pfeiffer et al. 2021)
     Sequential,
     /// After attention and after the feed-forward network (Houlsby et al. 2019)
@@ -110,19 +110,19 @@ const AFTER_OUTPUT: [&str; 2] = [".output.LayerNorm", ".output_layer_norm"];
 
 impl Bottleneck {
     pub fn new(config: &BottleneckConfig, dropout: f64) -> Self {
-        let place = config.adapter_kind;
-        let (reads, reduction, activation) = match place {
-            Place::Sequential => (Reads::Normed, 16.0, Activation::Relu),
-            Place::Double => (Reads::Output, 16.0, Activation::Silu),
-            Place::Parallel => (Reads::Input, 2.0, Activation::Relu),
+        let kind = config.adapter_kind;
+        let (reads, reduction, activation) = match kind {
+            AdapterKind::Sequential => (Reads::Normed, 16.0, Activation::Relu),
+            AdapterKind::Double => (Reads::Output, 16.0, Activation::Silu),
+            AdapterKind::Parallel => (Reads::Input, 2.0, Activation::Relu),
         };
         Self {
-            after_attention: place == Place::Double,
+            after_attention: kind == AdapterKind::Double,
             after_output: true,
             reads,
             reduction: config.reduction.unwrap_or(reduction),
             activation: config.non_linearity.unwrap_or(activation),
-            scaling: (place != Place::Parallel).then_some(1.0),
+            scaling: (kind != AdapterKind::Parallel).then_some(1.0),
             dropout,
             left_out: Vec::new(),
         }
@@ -259,7 +259,7 @@ impl Branch for Adapter {
 mod tests {
     use super::*;
 
-    fn meant(kind: Place) -> Vec<bool> {
+    fn meant(kind: AdapterKind) -> Vec<bool> {
         let config = BottleneckConfig { adapter_kind: kind, reduction: None, non_linearity: None };
         let plan = Bottleneck { left_out: vec![1], ..Bottleneck::new(&config, 0.0) };
         let layer = |i: u8, end: &str| plan.is_at(&format!("bert.encoder.layer.{i}.{end}"));
@@ -272,9 +272,9 @@ mod tests {
 
     #[test]
     fn they_lie_where_their_papers_put_them() {
-        assert_eq!(meant(Place::Sequential), [false, true]);
-        assert_eq!(meant(Place::Double), [true, true]);
-        assert_eq!(meant(Place::Parallel), [false, true]);
+        assert_eq!(meant(AdapterKind::Sequential), [false, true]);
+        assert_eq!(meant(AdapterKind::Double), [true, true]);
+        assert_eq!(meant(AdapterKind::Parallel), [false, true]);
     }
 
     #[test]
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn configs_are_read_as_they_are_written() {
-        for kind in [Place::Sequential, Place::Double, Place::Parallel] {
+        for kind in [AdapterKind::Sequential, AdapterKind::Double, AdapterKind::Parallel] {
             let config = BottleneckConfig {
                 adapter_kind: kind,
                 reduction: Some(8.0),

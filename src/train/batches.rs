@@ -96,9 +96,7 @@ impl Step {
             rows: Vec::new(),
         }
     }
-}
 
-impl Step {
     pub fn device(&self) -> Device {
         self.micros.first().map_or(Device::Cpu, |micro| micro.targets.device())
     }
@@ -124,9 +122,7 @@ impl Micro {
             numbers: Tensor::from_slice(&numbers).view([-1, each.max(1)]).to_device(device),
         }
     }
-}
 
-impl Micro {
     /// Whether there is anything to predict.
     pub fn predicts(&self) -> bool {
         self.targets.numel() + self.numbers.numel() > 0

@@ -18,7 +18,7 @@ use super::window::{Broken, Taken, Window};
 use crate::flags::fault;
 
 /// Seconds between saves where `--save-every` says nothing.
-const SAVE_SECONDS: f64 = 120.0;
+const SAVE_TIME: Duration = Duration::from_secs(120);
 
 /// How often things are written down, as flags.
 #[derive(Debug, Clone, Args, Serialize)]
@@ -118,44 +118,44 @@ pub fn fit(
 ) -> Result<Outcome> {
     let (mut position, mut best) = resume(optimizer, run, watch)?;
     let (before, start) = (position.seconds, Instant::now());
-    let (mut tokens, mut saved) = (0, 0.0);
+    let (mut tokens, mut saved) = (0, Duration::ZERO);
     let mut window = Window::default();
     while position.step < run.total && !out_of_patience(run, &position) {
         let step = match task.step(position.step) {
             Ok(step) => step,
             // What cannot be read any more must not cost what was learnt.
-            Err(error) => return save(run, &position, optimizer, best.as_ref()).and(Err(error)),
+            Err(error) => {
+                pass_over(window.read()?, run, &mut position, watch)?;
+                return save(run, &position, optimizer, best.as_ref()).and(Err(error));
+            }
         };
         let lr = position.plateau.rate(run.schedule.at(position.step));
-        window.lr = lr;
         let seed = step_seed(run.seed, position.step);
         position.step += 1;
         if let Some((loss, norm)) = train(task, optimizer, &step, seed, lr) {
             window.add(Taken { step: position.step, loss, norm, rows: step.rows });
         }
         tokens += step.tokens;
+        let passed = start.elapsed();
         let last = position.step == run.total;
-        let due = position.step.is_multiple_of(run.args.log_every) || last;
-        if due || window.is_ready() {
-            pass_over(window.read(), run, &mut position, watch)?;
+        let late = run.args.time_limit.is_some_and(|limit| passed >= limit);
+        let stop = (late || (watch.stop)()) && !last;
+        let due = |every: u64| position.step.is_multiple_of(every) || last;
+        let (logs, evaluates) = (due(run.args.log_every), due(run.eval_every));
+        let saves = stop || (!last && run.args.save_every.map_or(passed - saved >= SAVE_TIME, due));
+        if logs || evaluates || saves || window.is_ready() {
+            pass_over(window.read()?, run, &mut position, watch)?;
         }
-        if due {
-            let seconds = start.elapsed().as_secs_f64();
-            write(&mut window, run.log, &position, tokens, seconds, watch)?;
+        if logs {
+            write(&mut window, run.log, &position, lr, (tokens, passed), watch)?;
         }
-        if position.step.is_multiple_of(run.eval_every) || last {
+        if evaluates {
             evaluate(task, optimizer, run, &mut position, &mut best)?;
         }
         position.seconds = before + start.elapsed().as_secs_f64();
-        let late = run.args.time_limit.is_some_and(|limit| start.elapsed() >= limit);
-        let stop = (late || (watch.stop)()) && !last;
-        let due = match run.args.save_every {
-            Some(every) => position.step.is_multiple_of(every),
-            None => position.seconds - before - saved >= SAVE_SECONDS,
-        };
-        if stop || (due && !last) {
+        if saves {
             save(run, &position, optimizer, best.as_ref())?;
-            saved = position.seconds - before;
+            saved = start.elapsed();
         }
         if stop {
             if late {
@@ -182,6 +182,10 @@ fn resume(optimizer: &mut AdamW, run: &mut Fit, watch: &Watch) -> Result<(Positi
         Found::Foreign => {
             // It stays until the first save of this run: a mistyped flag must not cost it.
             (watch.note)("starts afresh: the state found is of other settings or inputs".into());
+        }
+        Found::Otherwise(dtype) => {
+            let cause = format!("the state found is of this run, computed in {dtype}");
+            return Err(fault(cause, format!("--dtype {dtype} goes on with it")));
         }
         Found::Damaged(cause) => {
             (watch.note)(format!("starts afresh, the state found is damaged: {cause}"));
@@ -237,23 +241,22 @@ fn write(
     window: &mut Window,
     log: &mut Log,
     at: &Position,
-    tokens: u64,
-    seconds: f64,
+    lr: f64,
+    (tokens, passed): (u64, Duration),
     watch: &mut Watch,
 ) -> Result<()> {
-    let ((loss, norm), rate) = (window.take(), tokens as f64 / seconds);
+    let (loss, norm) = window.take().unzip();
+    let (step, seconds) = (at.step, passed.as_secs_f64());
+    let rate = tokens as f64 / seconds;
     log.write(&json!({
-        "event": "step", "step": at.step, "loss": loss, "lr": window.lr, "grad_norm": norm,
+        "event": "step", "step": step, "loss": loss, "lr": lr, "grad_norm": norm,
         "tokens": tokens, "seconds": seconds, "tokens_per_s": rate,
     }))?;
     let Some(loss) = loss else { return Ok(()) };
-    (watch.progress)(at.step, loss, rate);
+    (watch.progress)(step, loss, rate);
     if let Some(usual) = window.leaps(loss) {
-        log.write(&json!({"event": "leap", "step": at.step, "loss": loss, "usual": usual}))?;
-        (watch.note)(format!(
-            "the loss leaps to {loss:.3} at step {}; {usual:.3} is usual",
-            at.step
-        ));
+        log.write(&json!({"event": "leap", "step": step, "loss": loss, "usual": usual}))?;
+        (watch.note)(format!("the loss leaps to {loss:.3} at step {step}; {usual:.3} is usual"));
     }
     Ok(())
 }

@@ -114,12 +114,13 @@ impl Run {
         let lock = lock(dir)?;
         let mut log = Log::open(dir)?;
         let version = env!("CARGO_PKG_VERSION");
-        let identity = digest_json(&json!([version, defining(settings), inputs, about["dtype"]]));
+        let identity = digest_json(&json!([version, defining(settings), inputs]));
+        let dtype = about["dtype"].as_str().unwrap_or_default().to_owned();
         let mut event = json!({"event": "run", "version": version});
         merge(&mut event, about);
         merge(&mut event, json!({"config": settings, "inputs": inputs, "identity": identity}));
         log.write(&event)?;
-        Ok(Self { state: State::new(dir, identity), log, _lock: lock })
+        Ok(Self { state: State::new(dir, identity, dtype), log, _lock: lock })
     }
 
     /// Trains to the end; the best weights are in the model then, or the last. Gives the event to log once the

@@ -18,12 +18,15 @@ use crate::checkpoint::{read_tensors, write_tensors};
 pub struct State {
     dir: PathBuf,
     identity: String,
+    /// What the run computes in, as `--dtype` names it.
+    dtype: String,
 }
 
 /// How far a run has come.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Position {
     identity: String,
+    dtype: String,
     /// Steps done.
     pub step: u64,
     /// Seconds of training, over all processes of the run.
@@ -53,6 +56,8 @@ pub enum Found {
     Nothing,
     /// A state of other settings or inputs: the run starts afresh.
     Foreign,
+    /// A state of this run that was computed in other numbers.
+    Otherwise(String),
     /// What is there is no state any more, and why.
     Damaged(String),
     Here(Box<Position>, BTreeMap<String, Tensor>),
@@ -60,8 +65,8 @@ pub enum Found {
 
 impl State {
     /// The state of the run `identity` in `dir/state`.
-    pub fn new(dir: &Path, identity: String) -> Self {
-        Self { dir: dir.join("state"), identity }
+    pub fn new(dir: &Path, identity: String, dtype: String) -> Self {
+        Self { dir: dir.join("state"), identity, dtype }
     }
 
     fn file(&self) -> PathBuf {
@@ -75,6 +80,9 @@ impl State {
         }
         match self.read() {
             Ok((position, _)) if position.identity != self.identity => Ok(Found::Foreign),
+            Ok((position, _)) if position.dtype != self.dtype => {
+                Ok(Found::Otherwise(position.dtype))
+            }
             Ok((position, tensors)) => Ok(Found::Here(Box::new(position), tensors)),
             Err(error) => {
                 let aside = self.dir.join("damaged.safetensors");
@@ -94,6 +102,7 @@ impl State {
         fs::create_dir_all(&self.dir).with_context(|| self.dir.display().to_string())?;
         let about = Position {
             identity: self.identity.clone(),
+            dtype: self.dtype.clone(),
             best: best.map(|best| best.mark.clone()),
             ..position.clone()
         };

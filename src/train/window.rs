@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use anyhow::Result;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
@@ -9,6 +10,8 @@ use tch::{Device, Kind, Tensor};
 const MEMORY: usize = 20;
 /// Fewer tell too little.
 const FEW: usize = 5;
+/// A smaller rise of the loss is none, in nats: near 0 any loss is many times another.
+const RISE: f64 = 0.3;
 
 /// An optimizer step that was taken; its numbers stay on the device until they are read.
 #[derive(Debug)]
@@ -39,7 +42,6 @@ pub struct Window {
     norm: f64,
     /// Good steps that had something to predict.
     steps: u64,
-    pub lr: f64,
     before: VecDeque<f64>,
 }
 
@@ -54,18 +56,16 @@ impl Window {
     }
 
     /// Reads what the steps showed: here the device is waited for. Gives those that went wrong.
-    pub fn read(&mut self) -> Vec<Broken> {
-        let numbers = |of: fn(&Taken) -> &Tensor| -> Vec<f64> {
-            let all: Vec<Tensor> =
-                self.unread.iter().map(|taken| of(taken).to_kind(Kind::Double)).collect();
-            let all = if all.is_empty() {
-                Tensor::zeros([0], (Kind::Double, Device::Cpu))
-            } else {
-                Tensor::stack(&all, 0)
-            };
-            Vec::try_from(all.to_device(Device::Cpu)).unwrap_or_default()
+    pub fn read(&mut self) -> Result<Vec<Broken>> {
+        if self.unread.is_empty() {
+            return Ok(Vec::new());
+        }
+        let numbers = |of: fn(&Taken) -> &Tensor| -> Result<Vec<f64>> {
+            let all = self.unread.iter().map(|taken| of(taken).to_kind(Kind::Double));
+            let all = Tensor::stack(&all.collect::<Vec<_>>(), 0).to_device(Device::Cpu);
+            Ok(Vec::try_from(all)?)
         };
-        let (losses, norms) = (numbers(|taken| &taken.loss), numbers(|taken| &taken.norm));
+        let (losses, norms) = (numbers(|taken| &taken.loss)?, numbers(|taken| &taken.norm)?);
         let mut broken = Vec::new();
         for (taken, (loss, norm)) in self.unread.drain(..).zip(losses.into_iter().zip(norms)) {
             if loss.is_finite() && norm.is_finite() {
@@ -74,15 +74,14 @@ impl Window {
                 broken.push(Broken { step: taken.step, loss, norm, rows: taken.rows });
             }
         }
-        broken
+        Ok(broken)
     }
 
-    /// The mean loss since the last line, if there was any, and the last norm; forgets both.
-    pub fn take(&mut self) -> (Option<f64>, f64) {
-        let mean = (self.steps > 0).then(|| self.loss / self.steps as f64);
-        let norm = self.norm;
+    /// The mean loss since the last line and the last norm, if a step went well; forgets both.
+    pub fn take(&mut self) -> Option<(f64, f64)> {
+        let mean = (self.steps > 0).then(|| (self.loss / self.steps as f64, self.norm));
         (self.loss, self.norm, self.steps) = (0.0, 0.0, 0);
-        (mean, norm)
+        mean
     }
 
     /// The median of the means before, where this one is far above all that is usual.
@@ -94,7 +93,8 @@ impl Window {
         }
         self.before.push_back(mean);
         let (median, most) = (*sorted.get(sorted.len() / 2)?, *sorted.last()?);
-        (sorted.len() >= FEW && mean > 2.0 * median && mean > 1.5 * most).then_some(median)
+        let far = mean > 2.0 * median && mean > 1.5 * most && mean > most + RISE;
+        (sorted.len() >= FEW && far).then_some(median)
     }
 }
 
@@ -132,6 +132,14 @@ mod tests {
     }
 
     #[test]
+    fn a_small_loss_may_be_many_times_another() {
+        let mut window = Window::default();
+        let losses = [0.001, 0.002, 0.001, 0.003, 0.001, 0.2];
+        assert!(losses.iter().all(|&mean| window.leaps(mean).is_none()));
+        assert_eq!(window.leaps(0.7), Some(0.002));
+    }
+
+    #[test]
     fn broken_steps_are_told_from_good_ones() {
         let mut window = Window::default();
         let taken = |step, loss: f64, norm: f64| Taken {
@@ -144,13 +152,13 @@ mod tests {
         window.add(taken(2, f64::NAN, f64::NAN));
         window.add(taken(3, 4.0, f64::INFINITY));
         window.add(taken(4, 3.0, 0.5));
-        let causes: Vec<String> = window.read().iter().map(Broken::cause).collect();
+        let causes: Vec<String> = window.read().unwrap().iter().map(Broken::cause).collect();
         let rows = "is not a number; its rows: 0, 1, 2, 3, 4, 5, 6, 7 and 2 more";
         assert_eq!(
             causes,
             [format!("the loss of step 2 {rows}"), format!("the gradient of step 3 {rows}")]
         );
-        assert_eq!(window.take(), (Some(2.5), 0.5));
-        assert_eq!(window.take(), (None, 0.0));
+        assert_eq!(window.take(), Some((2.5, 0.5)));
+        assert_eq!(window.take(), None);
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use tch::Tensor;
 
 use super::weights::no_pickle;
-use super::{names, place, save, write_tensors};
+use super::{checked, names, save, write_tensors};
 use crate::model::Architecture;
 use crate::nn::{Parameter, Parameters};
 use crate::peft::{EMBEDDINGS, Method, from_adapterhub};
@@ -183,6 +183,6 @@ const TAKEN: [&str; 33] = [
 /// The adapter's name, which may hold no dot: the directory's.
 fn name_of(dir: &Path) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
-    let name: String = place::name_of(dir).chars().map(plain).collect();
+    let name: String = checked::name_of(dir).chars().map(plain).collect();
     if TAKEN.contains(&&name[..]) { name + "_" } else { name }
 }

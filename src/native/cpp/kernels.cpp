@@ -122,7 +122,7 @@ void product(long rows, long columns, long inner, Matrix a, const float *b, long
 
 float get(float x) { return x; }
 
-float get(Half x) {
+float get(Bf16 x) {
   const uint32_t bits = uint32_t(x.bits) << 16;
   float y;
   __builtin_memcpy(&y, &bits, sizeof y);
@@ -131,7 +131,7 @@ float get(Half x) {
 
 void put(float x, float &to) { to = x; }
 
-void put(float x, Half &to) {
+void put(float x, Bf16 &to) {
   uint32_t bits;
   __builtin_memcpy(&bits, &x, sizeof bits);
   const uint32_t nearest = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
@@ -309,4 +309,4 @@ void drop(const Dropout *dropout, uint64_t row, long count, const T *xs, T *ys) 
 }  // namespace
 
 extern "C" const Set TAPT_KERNELS = {{scratch, attend<float>, attend_back<float>, drop<float>},
-                                     {scratch, attend<Half>, attend_back<Half>, drop<Half>}};
+                                     {scratch, attend<Bf16>, attend_back<Bf16>, drop<Bf16>}};

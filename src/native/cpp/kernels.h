@@ -3,7 +3,7 @@
 #include <stdint.h>
 
 // A bfloat16: the upper half of a float. It is read as one, computed with as one, and rounded to the nearest when written.
-struct Half {
+struct Bf16 {
   uint16_t bits;
 };
 
@@ -41,7 +41,7 @@ struct Kernels {
 // Those of one instruction set.
 struct Set {
   Kernels<float> whole;
-  Kernels<Half> half;
+  Kernels<Bf16> half;
 };
 
 extern "C" const Set tapt_kernels_base, tapt_kernels_avx2, tapt_kernels_avx512;

@@ -43,14 +43,14 @@ const Kernels<float> &kernels<float>() {
   return set().whole;
 }
 template <>
-const Kernels<Half> &kernels<Half>() {
+const Kernels<Bf16> &kernels<Bf16>() {
   return set().half;
 }
 
 // Calls `work` with a number of the type that `xs` holds.
 template <class Work>
 auto by_type(const Tensor &xs, Work work) {
-  return xs.scalar_type() == at::kFloat ? work(float{}) : work(Half{});
+  return xs.scalar_type() == at::kFloat ? work(float{}) : work(Bf16{});
 }
 
 template <class T>
@@ -198,6 +198,8 @@ void check_shapes(const Tensor &q, const Tensor &k, const Tensor &v, const Heads
   TORCH_CHECK(all.keys.lengths.size() == all.queries.lengths.size(), "queries are not of the sequences of the keys");
   TORCH_CHECK(all.keys.tokens() == k.size(0), "lengths of ", all.keys.tokens(), " tokens, not ", k.size(0));
   TORCH_CHECK(all.queries.tokens() == q.size(0), "lengths of ", all.queries.tokens(), " queries, not ", q.size(0));
+  for (size_t i = 0; i < all.keys.lengths.size(); i++)
+    TORCH_CHECK(all.keys.lengths[i] > 0 || all.queries.lengths[i] == 0, "queries of a sequence without keys");
 }
 
 // Softmax attention within each sequence of a batch laid end to end: q and the result are [queries, hidden], k and v

@@ -15,7 +15,7 @@ const TELLING: [&str; 3] =
 
 /// Has `write` fill a directory beside `dir`'s files and `look` at it there, then moves the files in, the weights last.
 /// Where `look` fails, what was written stays beside.
-pub fn place(
+pub fn checked(
     dir: &Path,
     write: impl FnOnce(&Path) -> Result<()>,
     look: impl FnOnce(&Path) -> Result<()>,
@@ -89,7 +89,7 @@ mod tests {
             assert_eq!(names(beside), ["config.json", "model.safetensors"]);
             Ok(())
         };
-        place(dir.path(), |to| fill(to, &["model.safetensors", "config.json"]), look).unwrap();
+        checked(dir.path(), |to| fill(to, &["model.safetensors", "config.json"]), look).unwrap();
         assert_eq!(names(dir.path()), ["config.json", "log.jsonl", "model.safetensors"]);
     }
 
@@ -98,9 +98,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fill(dir.path(), &["log.jsonl"]).unwrap();
         let write = |to: &Path| fill(to, &["model.safetensors"]);
-        assert!(place(dir.path(), write, |_| bail!("no")).is_err());
+        assert!(checked(dir.path(), write, |_| bail!("no")).is_err());
         assert_eq!(names(dir.path()), [".saving", "log.jsonl"]);
-        place(dir.path(), write, |_| Ok(())).unwrap();
+        checked(dir.path(), write, |_| Ok(())).unwrap();
         assert_eq!(names(dir.path()), ["log.jsonl", "model.safetensors"]);
     }
 }
