@@ -55,6 +55,7 @@ mod tests {
     use anyhow::{Context, bail};
 
     use super::*;
+    use crate::flags::Failure;
 
     #[test]
     fn what_cannot_be_written_leaves_what_was_there() {
@@ -66,11 +67,12 @@ mod tests {
                 fs::write(beside, b"ha")?;
                 error()
             };
-            format!("{:?}", durably(&path, 3_000_000, half).unwrap_err())
+            durably(&path, 3_000_000, half).unwrap_err()
         };
-        assert!(fails(|| bail!("no reason")).contains("a.json"));
-        let full = || Err(io::Error::from(ErrorKind::StorageFull)).context("a.partial");
-        assert!(fails(full).contains("make room for 3 MB"));
+        assert!(fails(|| bail!("no reason")).to_string().contains("a.json"));
+        let full = fails(|| Err(io::Error::from(ErrorKind::StorageFull)).context("a.partial"));
+        let hint = full.downcast_ref::<Failure>().unwrap().hint.as_deref();
+        assert!(hint.is_some_and(|hint| hint.contains("3 MB")), "{hint:?}");
         assert_eq!(fs::read(&path).unwrap(), b"before");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
