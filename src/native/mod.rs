@@ -1,5 +1,6 @@
 //! What LibTorch has and tch does not expose, and kernels of our own, behind a safe face.
 
+mod memory;
 mod ops;
 mod place;
 

@@ -62,7 +62,6 @@ impl Compute {
         if let Some(threads) = self.threads {
             tch::set_num_threads(threads as i32);
         }
-        keep_memory();
         let device = self.device()?;
         let half = match self.dtype {
             Dtype::Auto => multiplies_bf16(device),
@@ -91,18 +90,6 @@ fn device(name: &str) -> Result<String, String> {
     match ["auto", "cpu"].contains(&name) || cuda_number(name).is_some() {
         true => Ok(name.to_owned()),
         false => Err("none of auto, cpu, cuda, cuda:N".into()),
-    }
-}
-
-/// Has the C library's allocator keep what LibTorch frees: given back to the system after every step, it would have to be
-/// cleared again, a seventh of the time.
-fn keep_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: both only change numbers that the allocator goes by.
-    unsafe {
-        // The most it takes.
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
     }
 }
 
