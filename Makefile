@@ -41,7 +41,7 @@ MAKEFLAGS   += --no-builtin-rules
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SECONDEXPANSION:
-.PHONY: help s0 s1 s2 s3 s4 build demo test bench clean FORCE
+.PHONY: help s0 s1 s2 s3 s4 build demo test bench bench-gpu clean FORCE
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
 
@@ -247,6 +247,12 @@ bench: build
 	scripts/bench-peers
 	scripts/bench
 	scripts/bench-data
+
+# On a machine with an NVIDIA card: MODEL is a directory, SHARD a labelled token shard of its tokenizer.
+bench-gpu: build
+	scripts/libtorch full
+	scripts/bench-peers
+	scripts/gpu-check $(MODEL) $(SHARD)
 
 clean:
 	rm -rf $(OUT) $(RESULTS)

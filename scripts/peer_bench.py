@@ -9,7 +9,7 @@ peer_bench.py embed MODEL SHARD --texts FILE: sentence-transformers, texts a sec
 peer_bench.py predict MODEL SHARD: one text on standard input, answered as transformers' pipeline does.
 peer_bench.py texts MODEL SHARD --out FILE: the texts of a shard, a line each.
 peer_bench.py count MODEL SHARD: its tokens and its sequences.
-peer_bench.py limit - -: the best rate of products on the CPU in each dtype it multiplies itself, as JSON.
+peer_bench.py limit - -: the best rate of products in each dtype that the device multiplies itself, as JSON.
 """
 
 import argparse
@@ -41,6 +41,7 @@ def parse():
     parser.add_argument("--lr", type=float, default=5e-5)
     parser.add_argument("--device", default="cpu", help="auto, cpu or cuda")
     parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
+    parser.add_argument("--compile", action="store_true", help="train what torch.compile makes of the model")
     parser.add_argument("--threads", type=int, help="default: torch's own choice")
     return parser.parse_args()
 
@@ -114,6 +115,7 @@ def train(args):
     rows = features(args.shard, model.config, tokenizer, limit=args.steps * args.batch)
     if args.kind == "mlm":
         rows = [{k: v for k, v in row.items() if k != "labels"} for row in rows]
+    model = torch.compile(model) if args.compile else model
     optimizer, schedule = make_optimizer(model, args.lr, args.steps)
     feed = batches(rows, collator(args.kind, tokenizer), args.batch, args.steps)
     rates = list(steps(args, model, optimizer, schedule, feed, where))
@@ -123,7 +125,7 @@ def train(args):
 def embed(args):
     from sentence_transformers import SentenceTransformer
     dtype = torch.bfloat16 if args.dtype == "bf16" else torch.float32
-    model = SentenceTransformer(str(args.model), device="cpu", model_kwargs={"dtype": dtype})
+    model = SentenceTransformer(str(args.model), device=args.device, model_kwargs={"dtype": dtype})
     model.max_seq_length = 512
     texts = args.texts.read_text().split("\n")[:-1]
     model.encode(texts[:args.batch], batch_size=args.batch)
@@ -135,7 +137,7 @@ def embed(args):
 def predict(args):
     from transformers import pipeline
     dtype = torch.bfloat16 if args.dtype == "bf16" else torch.float32
-    answer = pipeline("text-classification", str(args.model), dtype=dtype, device="cpu")
+    answer = pipeline("text-classification", str(args.model), dtype=dtype, device=args.device)
     return [answer(line.strip()) for line in sys.stdin]
 
 
@@ -155,21 +157,29 @@ def count(args):
     print(sum(lengths), len(lengths))
 
 
-def limit():
-    """The best of some shapes that encoders have, by LibTorch and by oneDNN."""
+def limit(args):
+    """The best of some shapes that encoders have, by LibTorch and on the CPU by oneDNN."""
+    from peer import device
+    where = device(args.device)
     def rate(dtype, tokens, inner, outer):
-        xs, weight, bias = (torch.randn(size).to(dtype) for size in [(tokens, inner), (outer, inner), (outer,)])
-        sides = [lambda: torch.nn.functional.linear(xs, weight, bias),
-                 lambda: torch.ops.mkldnn._linear_pointwise(xs, weight, bias, "none", [], "")]
+        sizes = [(tokens, inner), (outer, inner), (outer,)]
+        xs, weight, bias = (torch.randn(size).to(where, dtype) for size in sizes)
+        sides = [lambda: torch.nn.functional.linear(xs, weight, bias)]
+        if where.type == "cpu":
+            sides.append(lambda: torch.ops.mkldnn._linear_pointwise(xs, weight, bias, "none", [], ""))
         best = 0
         for side in sides * 12:
-            begin = time.perf_counter()
+            begin = clock(where)
             side()
-            best = max(best, 2 * tokens * inner * outer / (time.perf_counter() - begin))
+            best = max(best, 2 * tokens * inner * outer / (clock(where) - begin))
         return best
-    native = Path("/proc/cpuinfo").exists() and "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+    if where.type == "cuda":
+        native, tokens = torch.cuda.get_device_capability(where) >= (8, 0), 16384
+    else:
+        flags = Path("/proc/cpuinfo")
+        native, tokens = flags.exists() and "avx512_bf16" in flags.read_text(), 2048
     dtypes = {"f32": torch.float32, **({"bf16": torch.bfloat16} if native else {})}
-    shapes = [(2048, 384, 1536), (2048, 768, 3072), (2048, 1024, 1024)]
+    shapes = [(tokens, 384, 1536), (tokens, 768, 3072), (tokens, 1024, 1024)]
     print(json.dumps({name: max(rate(dtype, *shape) for shape in shapes) for name, dtype in dtypes.items()}))
 
 
@@ -179,7 +189,7 @@ def main():
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.kind == "limit":
-        return limit()
+        return limit(args)
     if args.kind in ("texts", "count"):
         return {"texts": texts, "count": count}[args.kind](args)
     rate = {"embed": embed, "predict": predict}.get(args.kind, train)(args)
