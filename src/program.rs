@@ -12,7 +12,7 @@ use crate::flags::{fault, usage};
 use crate::metrics::Metric;
 use crate::model::Sizes;
 use crate::native::Place;
-use crate::nn::{Everything, Parameters};
+use crate::nn::{Nothing, Parameters};
 use crate::peft::{Files, Method, MethodArgs};
 use crate::shard::{Manifest, Problem, Shard, Stage};
 use crate::train::{self, Course, Headed, Probe, Run, Task, TrainArgs, Watch};
@@ -190,7 +190,7 @@ pub fn score_masked(
     shard: &Shard,
     place: Place,
 ) -> Result<Map<String, Value>> {
-    let model = checkpoint.masked_lm(&Everything, Head::Given, place.device)?;
+    let model = checkpoint.masked_lm(&Nothing, Head::Given, place.device)?;
     let mut bar = Progress::new("evaluate", shard.len() as u64);
     let scores =
         train::masked(&model.model, shard, place, &mut |n| bar.set(n as u64, String::new))?;

@@ -10,7 +10,7 @@ use tapt::checkpoint::{Checkpoint, Head, fits};
 use tapt::cli::{self, Output, Progress, Talk};
 use tapt::flags::usage;
 use tapt::native::{Compute, Place};
-use tapt::nn::Everything;
+use tapt::nn::Nothing;
 use tapt::program;
 use tapt::shard::{Labels, Shard};
 use tapt::train::{self, Labelled};
@@ -130,7 +130,7 @@ fn score_labelled(
     let labels = Labels::new(checkpoint.labels()?);
     let names = labels.names();
     let rows = Labelled::new(shard, &labels, checkpoint.problem()?)?;
-    let model = checkpoint.classifier(names.len(), &Everything, Head::Given, place.device)?;
+    let model = checkpoint.classifier(names.len(), &Nothing, Head::Given, place.device)?;
     let texts = rows.texts().len();
     let mut bar = Progress::new("evaluate", texts as u64);
     let (mut kept, mut done) = (vec![Vec::new(); texts], 0);

@@ -16,7 +16,7 @@ use super::weights::read_weights;
 use crate::flags::fault;
 use crate::hub;
 use crate::model::{Architecture, Encoder, MaskedLm, SequenceClassifier, Sizes, architecture};
-use crate::nn::{Everything, Parameter, Parameters, Peft, Scope};
+use crate::nn::{Nothing, Parameter, Parameters, Peft, Scope};
 use crate::peft::{Files, Method};
 use crate::shard::Problem;
 
@@ -313,7 +313,7 @@ impl Checkpoint {
         let build = |root: &Scope, architecture: &dyn Architecture| {
             architecture.encoder(&root.at(architecture.prefix()))
         };
-        let loaded = self.build(&Everything, device, build)?;
+        let loaded = self.build(&Nothing, device, build)?;
         audit(&loaded.parameters, false, Head::Given, (&[], "", ""))?;
         Ok(loaded)
     }

@@ -67,9 +67,10 @@ impl MaskedLm {
     pub fn logits(&self, batch: &Batch, masked: &Tensor, train: bool) -> Tensor {
         let xs = self.encoder.forward_at(masked, batch, train);
         let xs = self.activation.forward(&self.dense.forward(&xs, train));
-        let untied = self.untied.as_ref().map(Tensor::shallow_clone);
-        let decoder = untied.unwrap_or_else(|| self.encoder.words().rows());
-        native::linear(&self.norm.forward(&xs), &decoder, Some(&self.bias))
+        let (xs, untied) =
+            (self.norm.forward(&xs), self.untied.as_ref().map(Tensor::shallow_clone));
+        let decoder = untied.unwrap_or_else(|| self.encoder.words().rows(xs.kind()));
+        native::linear(&xs, &decoder, Some(&self.bias))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Linear, LayerNorm, Embedding, Dropout, activations: as in torch, built at a `Scope`.
 
+use std::cell::OnceCell;
+
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -9,6 +11,19 @@ use super::plan::{Branch, Delta, Table};
 use super::scope::{Init, Scope};
 use crate::native;
 
+/// A weight in the numbers that are computed in: turned once and for all, where it does not train.
+#[derive(Debug, Default)]
+struct Turned(OnceCell<Tensor>);
+
+impl Turned {
+    fn of(&self, weight: &Tensor, kind: Kind) -> Tensor {
+        if weight.kind() == kind || weight.requires_grad() {
+            return weight.shallow_clone();
+        }
+        self.0.get_or_init(|| weight.to_kind(kind)).shallow_clone()
+    }
+}
+
 /// `y = x Wᵀ + b`.
 #[derive(Debug)]
 pub struct Affine {
@@ -16,9 +31,14 @@ pub struct Affine {
     pub weight: Tensor,
     /// `[out]`
     pub bias: Tensor,
+    turned: Turned,
 }
 
 impl Affine {
+    pub fn new(weight: Tensor, bias: Tensor) -> Self {
+        Self { weight, bias, turned: Turned::default() }
+    }
+
     /// Features that go in, features that come out.
     pub fn fans(&self) -> (i64, i64) {
         let size = self.weight.size();
@@ -26,11 +46,17 @@ impl Affine {
     }
 
     pub fn forward(&self, xs: &Tensor) -> Tensor {
-        native::linear(xs, &self.weight, Some(&self.bias))
+        native::linear(xs, &self.turned.of(&self.weight, xs.kind()), Some(&self.bias))
+    }
+
+    /// `x Wᵀ`.
+    pub fn product(&self, xs: &Tensor) -> Tensor {
+        native::linear(xs, &self.turned.of(&self.weight, xs.kind()), None)
     }
 
     /// Overwrites the weights where they lie.
     pub fn set(&mut self, to: &Self) {
+        self.turned = Turned::default();
         no_grad(|| {
             self.weight.copy_(&to.weight);
             self.bias.copy_(&to.bias);
@@ -50,7 +76,7 @@ impl Linear {
     pub fn new(scope: &Scope, fan_in: i64, fan_out: i64, std: f64) -> Self {
         let weight = scope.parameter("weight", &[fan_out, fan_in], Init::Normal(std));
         let bias = scope.parameter("bias", &[fan_out], Init::Zeros);
-        let mut own = Affine { weight, bias };
+        let mut own = Affine::new(weight, bias);
         Self { delta: scope.delta(&mut own), own }
     }
 
@@ -122,12 +148,13 @@ pub struct Embedding {
     /// `[count, size]`
     pub weight: Tensor,
     table: Option<Box<dyn Table>>,
+    turned: Turned,
 }
 
 impl Embedding {
     pub fn new(scope: &Scope, count: i64, size: i64, std: f64) -> Self {
         let mut weight = scope.parameter("weight", &[count, size], Init::Normal(std));
-        Self { table: scope.table(&mut weight), weight }
+        Self { table: scope.table(&mut weight), weight, turned: Turned::default() }
     }
 
     /// `[tokens]` to `[tokens, size]`.
@@ -138,9 +165,9 @@ impl Embedding {
         }
     }
 
-    /// All rows `[count, size]`, for a decoder tied to them.
-    pub fn rows(&self) -> Tensor {
-        let own = || self.weight.shallow_clone();
+    /// All rows `[count, size]`, for a decoder tied to them that computes in such numbers.
+    pub fn rows(&self, kind: Kind) -> Tensor {
+        let own = || self.turned.of(&self.weight, kind);
         self.table.as_ref().map_or_else(own, |table| table.rows(&self.weight))
     }
 

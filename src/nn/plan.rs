@@ -58,6 +58,16 @@ impl Peft for Everything {
     }
 }
 
+/// The plan of a model that is asked and not trained.
+#[derive(Debug, Clone, Copy)]
+pub struct Nothing;
+
+impl Peft for Nothing {
+    fn trains(&self, _: &str) -> bool {
+        false
+    }
+}
+
 /// What a method makes of a table of embeddings.
 pub trait Table: Debug {
     /// `[tokens]` to `[tokens, size]`, with the table's own rows and what was added.

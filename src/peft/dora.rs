@@ -4,7 +4,6 @@
 use tch::{Tensor, no_grad};
 
 use super::lora::Update;
-use crate::native;
 use crate::nn::{Affine, Delta, Init, Scope};
 
 /// One layer.
@@ -48,18 +47,18 @@ impl Delta for Decomposed {
         let shares = self.shares(own);
         let dropout = self.update.dropout;
         if !train || dropout.0 == 0.0 {
-            let ys = native::linear(xs, &own.weight, None) + self.update.product(xs);
+            let ys = own.product(xs) + self.update.product(xs);
             return ys * shares + &own.bias;
         }
         let dropped = dropout.forward(xs.shallow_clone(), train);
-        let changed = native::linear(&dropped, &own.weight, None) * (&shares - 1.0);
+        let changed = own.product(&dropped) * (&shares - 1.0);
         own.forward(xs) + changed + self.update.product(&dropped) * shares
     }
 
     fn merged(&self, own: &Affine) -> Affine {
         no_grad(|| {
             let weight = (&own.weight + self.update.weight()) * self.shares(own).unsqueeze(1);
-            Affine { weight, bias: own.bias.shallow_clone() }
+            Affine::new(weight, own.bias.shallow_clone())
         })
     }
 }

@@ -105,12 +105,8 @@ impl Delta for Scale {
 
     fn merged(&self, own: &Affine) -> Affine {
         no_grad(|| match self {
-            Self::Input(scale) => {
-                Affine { weight: &own.weight * scale, bias: own.bias.shallow_clone() }
-            }
-            Self::Output(scale) => {
-                Affine { weight: &own.weight * scale, bias: &own.bias * scale.view(-1) }
-            }
+            Self::Input(scale) => Affine::new(&own.weight * scale, own.bias.shallow_clone()),
+            Self::Output(scale) => Affine::new(&own.weight * scale, &own.bias * scale.view(-1)),
         })
     }
 }

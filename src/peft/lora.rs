@@ -383,6 +383,6 @@ impl Delta for Update {
     }
 
     fn merged(&self, own: &Affine) -> Affine {
-        no_grad(|| Affine { weight: &own.weight + self.weight(), bias: own.bias.shallow_clone() })
+        no_grad(|| Affine::new(&own.weight + self.weight(), own.bias.shallow_clone()))
     }
 }

@@ -113,10 +113,8 @@ impl Source {
         let layer = |name: &str, from: i64, to: i64| {
             let bound = Init::Uniform(1.0 / (from as f64).sqrt());
             let at = at.at(name);
-            Affine {
-                weight: at.parameter("weight", &[to, from], bound),
-                bias: at.parameter("bias", &[to], Init::Zeros),
-            }
+            let weight = at.parameter("weight", &[to, from], bound);
+            Affine::new(weight, at.parameter("bias", &[to], Init::Zeros))
         };
         Self::Projected {
             inputs: at.parameter("embedding.weight", &[tokens, hidden], Init::Normal(1.0)),

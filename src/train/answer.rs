@@ -12,7 +12,7 @@ use crate::checkpoint::{self, Checkpoint, Head, Loaded};
 use crate::flags::usage;
 use crate::model::SequenceClassifier;
 use crate::native::Place;
-use crate::nn::Everything;
+use crate::nn::Nothing;
 use crate::shard::{Problem, in_digits};
 use crate::text::Tokenizer;
 
@@ -37,7 +37,7 @@ impl Answerer {
         let tokenizer = checkpoint::tokenizer(&checkpoint)?;
         let labels = checkpoint.labels().with_context(named)?;
         let problem = checkpoint.problem().with_context(named)?;
-        let loaded = checkpoint.classifier(labels.len(), &Everything, Head::Given, device);
+        let loaded = checkpoint.classifier(labels.len(), &Nothing, Head::Given, device);
         let loaded = loaded.with_context(named)?;
         Ok(Self { adapter: adapter.cloned(), loaded, tokenizer, labels, problem })
     }
