@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
-use tch::Device;
 
-use crate::checkpoint::{Checkpoint, Head, added_words, checked, fits, read_texts};
+use crate::checkpoint::{Checkpoint, Head, Step, added_words, checked, fits, keep, read_texts};
 use crate::cli::{self, Progress, Stopped};
 use crate::flags::{fault, usage};
 use crate::metrics::Metric;
@@ -17,26 +16,54 @@ use crate::peft::{Files, Method, MethodArgs};
 use crate::shard::{Manifest, Problem, Shard, Stage};
 use crate::train::{self, Course, Headed, Probe, Run, Task, TrainArgs, Watch};
 
-/// Trains with a progress bar; gives the event to log once the model is saved. Fails with `Stopped` on a signal.
-pub fn train(
-    name: &'static str,
-    run: &mut Run,
+/// What a run leaves in its directory: what `write` fills it with, which opened as any program does must give the logits
+/// that `model` gives of the probe's texts.
+pub struct Saving<'a, M> {
+    pub dir: &'a Path,
+    /// The directory of the model it began with.
+    pub base: &'a Path,
+    pub model: &'a M,
+    pub probe: Probe,
+    pub write: &'a dyn Fn(&Path) -> Result<()>,
+}
+
+impl<M: Headed> Saving<'_, M> {
+    fn look(&self, saved: &Path) -> Result<()> {
+        self.probe.reload(self.model, saved, Some(self.base)).map(drop).map_err(|error| {
+            let cure = "is the base still the one the run began with? the same command goes on from the last state";
+            fault(format!("{error:#}"), cure)
+        })
+    }
+}
+
+/// Trains with a progress bar, saves the model and ends the run; where what was saved is not the model, the run is not done:
+/// its state is kept. Fails with `Stopped` on a signal.
+pub fn train<M: Headed>(
+    (name, mut run): (&'static str, Run),
     task: &mut dyn Task,
     parameters: &Parameters,
-    args: &TrainArgs,
-    course: &Course,
-) -> Result<Value> {
+    (args, course): (&TrainArgs, &Course),
+    saving: &Saving<M>,
+) -> Result<()> {
     let mut bar = Progress::new(name, course.total);
+    let (dir, look) = (saving.dir, |saved: &Path| saving.look(saved));
+    let identity = run.identity.clone();
     let mut watch = Watch {
         stop: &cli::stop_requested,
         progress: &mut |step, loss, rate| bar.training(step, loss, rate),
         note: &|message| cli::warn(message),
+        tell: &|message| cli::note(message),
+        keep: &mut |step| {
+            let step = Step { step, identity: identity.clone() };
+            keep(dir, (&step, args.fit.keep), saving.write, look)
+        },
     };
     let done = run.train(task, parameters, args, course, &mut watch)?;
     bar.finish();
     let done = done.ok_or(Stopped)?;
     tell(&done);
-    Ok(done)
+    checked(dir, saving.write, look)?;
+    run.finish(&done)
 }
 
 /// Opens the shards of a flag, which must fit the model; nothing where none were given.
@@ -54,6 +81,22 @@ pub fn shards(
     Ok(Some(shard))
 }
 
+/// The masked shard of a flag, which must fit the model; nothing where none was given.
+pub fn masked_shard(
+    flag: &str,
+    path: Option<&PathBuf>,
+    (model, sizes): (&Path, &Sizes),
+) -> Result<Option<Shard>> {
+    let Some(path) = path else { return Ok(None) };
+    let shard = Shard::open_one(path)?;
+    let cause = || {
+        fault(format!("{flag}: it is not masked"), "mask dev.tok > dev.bin does it once for all")
+    };
+    ensure!(shard.is_masked(), cause());
+    fits(&shard, model, sizes).with_context(|| flag.to_owned())?;
+    Ok(Some(shard))
+}
+
 /// Says which weights are kept, and warns where they tell nothing apart.
 fn tell(done: &Value) {
     if let Some(best) = done["best"].as_object() {
@@ -63,27 +106,16 @@ fn tell(done: &Value) {
         let (step, scores) = (&best["step"], scores.join(", "));
         cli::note(format_args!("the weights of step {step} are kept: {scores}{early}"));
     }
+    if let (Some("guard"), kept) = (done["ended_by"].as_str(), &done["kept"]) {
+        let (step, nats) = (&kept["step"], kept["nats"].as_f64().unwrap_or(f64::NAN));
+        cli::warn(format_args!(
+            "the guard ended the run; the weights of step {step}, at {nats:.3} nats, are kept"
+        ));
+    }
     if let Some(degenerate) = done["degenerate"].as_str() {
         let cure = "another --lr, more --warmup, more --epochs or another --seed may help";
         cli::warn(format_args!("the run is degenerate: {degenerate}\nhint: {cure}"));
     }
-}
-
-/// Fills `dir` with `write` once what it wrote, opened as any program does, gives the logits that `model` gives of the
-/// first texts of `shard`. Where it does not, the run is not done: its state is kept.
-pub fn save<M: Headed>(
-    (dir, base): (&Path, &Path),
-    (model, shard): (&M, &Shard),
-    device: Device,
-    write: impl FnOnce(&Path) -> Result<()>,
-) -> Result<()> {
-    let look = |saved: &Path| {
-        Probe::of(shard, device).reload(model, saved, Some(base)).map(drop).map_err(|error| {
-            let cure = "is the base still the one the run began with? the same command goes on from the last state";
-            fault(format!("{error:#}"), cure)
-        })
-    };
-    checked(dir, write, look)
 }
 
 /// What a line of scores says of an adapter: which, where there are others beside it, and the bytes of its weights on

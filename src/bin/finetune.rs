@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -10,10 +10,10 @@ use tapt::cli::{self, Talk};
 use tapt::metrics::Metric;
 use tapt::native::Compute;
 use tapt::peft::MethodArgs;
-use tapt::program;
+use tapt::program::{self, Saving};
 use tapt::shard::{Problem, Shard, Stage};
 use tapt::train::{
-    Classification, Course, Labelled, ObjectiveArgs, Run, TrainArgs, about, steps_of,
+    Classification, Course, Labelled, ObjectiveArgs, Probe, Run, TrainArgs, about, steps_of,
 };
 
 /// Fine-tune an encoder to classify, or to predict numbers.
@@ -130,17 +130,19 @@ fn run(args: Args) -> Result<()> {
     let steps_per_epoch = task.feed.steps_per_epoch();
     let total = args.steps.map_or_else(|| steps_of(args.epochs, steps_per_epoch), Ok)?;
     let metric = Some(metric).filter(|_| eval.is_some());
+    let patience = args.patience;
     let course =
-        Course { total, steps_per_epoch, metric, keep_best: true, patience: args.patience };
+        Course { total, steps_per_epoch, metric, keep_best: true, patience, ..Course::default() };
     course.check(&args.run)?;
     let about = about("finetune", &cli::command_line(), place, &model.parameters, total);
-    let mut run = Run::open((&args.output, Some(&home)), about, &json!(args), &inputs)?;
+    let run = Run::open((&args.output, Some(&home)), about, &json!(args), &inputs)?;
     let parameters = &model.parameters;
-    let done = program::train("finetune", &mut run, &mut task, parameters, &args.run, &course)?;
-    let out = &args.output;
-    write_texts(out, &texts)?;
-    program::save((out, &from), (&model.model, &train), place.device, |out| {
+    let write = |out: &Path| {
+        write_texts(out, &texts)?;
         save_trained(out, (&name, &from), (&*plan, files), &config, parameters)
-    })?;
-    run.finish(&done)
+    };
+    let probe = Probe::of(&train, place.device);
+    let saving =
+        Saving { dir: &args.output, base: &from, model: &model.model, probe, write: &write };
+    program::train(("finetune", run), &mut task, parameters, (&args.run, &course), &saving)
 }

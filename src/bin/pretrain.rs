@@ -1,7 +1,7 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Parser;
 use serde::Serialize;
 use serde_json::json;
@@ -9,12 +9,11 @@ use tapt::checkpoint::{
     Checkpoint, Head, fits, mlm_config, save_trained, untied_config, write_texts,
 };
 use tapt::cli::{self, Talk};
-use tapt::flags::fault;
 use tapt::native::Compute;
 use tapt::peft::MethodArgs;
-use tapt::program;
+use tapt::program::{self, Saving};
 use tapt::shard::{Masking, Shard, Stage};
-use tapt::train::{Course, Epochs, Mlm, Run, TrainArgs, about};
+use tapt::train::{Course, Epochs, GuardArgs, Mlm, Probe, Run, TrainArgs, about};
 
 /// Go on training a masked language model on text of a domain (DAPT) or of a
 /// task (TAPT).
@@ -77,6 +76,10 @@ struct Args {
     eval: Option<PathBuf>,
 
     #[command(flatten)]
+    #[serde(flatten)]
+    guard: GuardArgs,
+
+    #[command(flatten)]
     compute: Compute,
 
     #[command(flatten)]
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<()> {
     args.talk.apply();
+    args.guard.check(args.from_scratch.is_some(), args.new_head)?;
     let place = args.compute.open()?;
     let seeds = &args.run.seeds;
     let rows = Epochs::open(&args.shards, &args.masking, seeds.seed)?;
@@ -100,14 +104,8 @@ fn run(args: Args) -> Result<()> {
         [&checkpoint.dir, &checkpoint.home, &checkpoint.name].map(PathBuf::clone);
     let sizes = checkpoint.sizes().behind(plan.virtual_tokens());
     fits(rows.shard(), &from, &sizes).context("the shards to train on")?;
-    let eval = args.eval.as_ref().map(|path| Shard::open_one(path)).transpose()?;
-    if let Some(shard) = &eval {
-        ensure!(
-            shard.is_masked(),
-            fault("--eval: it is not masked", "mask dev.tok > dev.bin does it once for all")
-        );
-        fits(shard, &from, &sizes).context("--eval")?;
-    }
+    let eval = program::masked_shard("--eval", args.eval.as_ref(), (&from, &sizes))?;
+    let guard = program::masked_shard("--guard", args.guard.guard.as_ref(), (&from, &sizes))?;
     let base = checkpoint.digest()?;
     let base_dir = args.model.as_ref().map(|_| home.as_path());
     let texts = program::texts(base_dir, &[(Stage::Pretraining, rows.shard())])?;
@@ -118,26 +116,31 @@ fn run(args: Args) -> Result<()> {
     args.method.check(&*plan, &model.parameters)?;
     model.parameters.remarks().iter().for_each(cli::note);
 
-    let inputs = json!({"model": base, "train": rows.shard().digest(), "eval": eval.as_ref().map(Shard::digest)});
-    let mut task =
-        Mlm::new(&model.model, rows, &args.run.batch, eval.as_ref(), (seeds.order(), place))?;
+    let [scored, guarded] = [&eval, &guard].map(|shard| shard.as_ref().map(Shard::digest));
+    let train = rows.shard().digest();
+    let inputs = json!({"model": base, "train": train, "eval": scored, "guard": guarded});
+    let held_out = (eval.as_ref(), guard.as_ref());
+    let order = (seeds.order(), place);
+    let mut task = Mlm::new(&model.model, rows, &args.run.batch, held_out, order)?;
     let steps_per_epoch = task.feed.steps_per_epoch();
     let total = task.feed.rows.total(args.steps, args.epochs, steps_per_epoch)?;
     let metric = eval.as_ref().map(|_| ("nats", false));
-    let course = Course { total, steps_per_epoch, metric, ..Course::default() };
+    let guard_limit = args.guard.guard_limit;
+    let course = Course { total, steps_per_epoch, metric, guard_limit, ..Course::default() };
     course.check(&args.run)?;
     let mut about = about("pretrain", &cli::command_line(), place, &model.parameters, total);
     about["masking"] = json!(task.feed.rows.masking());
-    let mut run = Run::open((&args.output, base_dir), about, &json!(args), &inputs)?;
+    let run = Run::open((&args.output, base_dir), about, &json!(args), &inputs)?;
     let parameters = &model.parameters;
-    let done = program::train("pretrain", &mut run, &mut task, parameters, &args.run, &course)?;
     let config = if model.model.is_tied() { config } else { untied_config(config) };
-    write_texts(&args.output, &texts)?;
-    let saved = (&model.model, task.feed.rows.shard());
-    program::save((&args.output, &from), saved, place.device, |out| {
+    let write = |out: &Path| {
+        write_texts(out, &texts)?;
         save_trained(out, (&name, &from), (&*plan, files), &config, parameters)
-    })?;
-    run.finish(&done)
+    };
+    let probe = Probe::of(task.feed.rows.shard(), place.device);
+    let saving =
+        Saving { dir: &args.output, base: &from, model: &model.model, probe, write: &write };
+    program::train(("pretrain", run), &mut task, parameters, (&args.run, &course), &saving)
 }
 
 fn open(args: &Args, rows: &Epochs) -> Result<Checkpoint> {

@@ -21,10 +21,13 @@ pub fn durably(path: &Path, size: usize, fill: impl FnOnce(&Path) -> Result<()>)
         let _ = fs::remove_file(&beside);
         return Err(refused(path, size, error));
     }
-    let dir = path.parent().filter(|dir| *dir != Path::new("")).unwrap_or(Path::new("."));
-    // Not every file system can write down a directory; the file is whole either way.
-    let _ = File::open(dir).and_then(|dir| dir.sync_all());
+    settle(path.parent().filter(|dir| *dir != Path::new("")).unwrap_or(Path::new(".")));
     Ok(())
+}
+
+/// Puts the names in `dir` down on the disk. Not every file system can; what is in the files is whole either way.
+pub fn settle(dir: &Path) {
+    let _ = File::open(dir).and_then(|dir| dir.sync_all());
 }
 
 /// What went wrong, with the cure where room is what it lacks.

@@ -125,9 +125,13 @@ pub struct MaskedScores {
 }
 
 impl MaskedScores {
+    /// Mean loss of a masked token.
+    pub fn nats(&self) -> f64 {
+        self.nats / self.masked.max(1) as f64
+    }
+
     pub fn scores(&self) -> Value {
-        let count = self.masked.max(1) as f64;
-        let nats = self.nats / count;
+        let (nats, count) = (self.nats(), self.masked.max(1) as f64);
         json!({"nats": nats, "perplexity": nats.exp(), "accuracy": self.correct as f64 / count})
     }
 }

@@ -10,6 +10,7 @@ use tch::{Tensor, no_grad};
 
 use super::adamw::AdamW;
 use super::batches::{Micro, Step};
+use super::guard;
 use super::log::Log;
 use super::plateau::Reduction;
 use super::schedule::Schedule;
@@ -42,6 +43,10 @@ pub struct FitArgs {
     /// Steps between saves of the state a killed run resumes from [default: about two minutes' worth]
     #[arg(long, value_parser = crate::flags::count)]
     pub save_every: Option<u64>,
+
+    /// Keep the models of the last N evaluations, too: OUTPUT/step-000120 and so on, each as large as the output
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub keep: usize,
 }
 
 /// What is trained: steps to take, their loss, and an evaluation between them.
@@ -54,6 +59,11 @@ pub trait Task {
 
     /// Scores on held-out data, if there is any.
     fn evaluate(&self) -> Result<Option<Evaluation>>;
+
+    /// The loss on the text that a guard watches, in nats a masked token, if there is one.
+    fn guarded(&self) -> Result<Option<f64>> {
+        Ok(None)
+    }
 }
 
 /// What an evaluation found.
@@ -80,6 +90,8 @@ pub struct Fit<'a> {
     pub reduction: Option<Reduction>,
     /// Stop after so many evaluations without a better score; 0 never does.
     pub patience: u64,
+    /// Nats by which the loss that a guard watches may rise.
+    pub guard_limit: Option<f64>,
     pub state: State,
     pub log: &'a mut Log,
 }
@@ -91,25 +103,57 @@ pub struct Watch<'a> {
     pub progress: &'a mut dyn FnMut(u64, f64, f64),
     /// Told in words what one should know.
     pub note: &'a dyn Fn(String),
+    /// Told in words how things go.
+    pub tell: &'a dyn Fn(String),
+    /// Told the steps done at every evaluation, while the model has the weights that were evaluated.
+    pub keep: &'a mut dyn FnMut(u64) -> Result<()>,
 }
 
 /// How a run ended.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Done: steps taken, seconds over all processes, and the best weights if a metric chose them.
-    Done { step: u64, seconds: f64, best: Option<Best> },
+    /// Done: steps taken, seconds over all processes, the weights to keep if not the last, and what ended it early.
+    Done { step: u64, seconds: f64, best: Option<Best>, ended_by: Option<&'static str> },
     /// Stopped on request; the state is saved.
     Stopped,
 }
 
-/// Weights that scored best, on the CPU.
+/// The weights that scored best, or the last that a guard let pass; on the CPU.
 #[derive(Debug)]
 pub struct Best {
     pub mark: Mark,
     pub tensors: Vec<(String, Tensor)>,
 }
 
-/// Trains until the last step, a stop, or patience runs out. Fails on a loss that is no number.
+/// What is to be done after a step.
+struct Due {
+    logs: bool,
+    evaluates: bool,
+    saves: bool,
+    /// The time is up.
+    late: bool,
+    stops: bool,
+}
+
+impl Due {
+    /// After `step`, so long after the start, of which `saved` is when the state was saved last.
+    fn after(step: u64, (passed, saved): (Duration, Duration), run: &Fit, stop: bool) -> Self {
+        let last = step == run.total;
+        let due = |every: u64| step.is_multiple_of(every) || last;
+        let late = run.args.time_limit.is_some_and(|limit| passed >= limit);
+        let stops = (late || stop) && !last;
+        let saves = run.args.save_every.map_or(passed - saved >= SAVE_TIME, due);
+        Self {
+            logs: due(run.args.log_every),
+            evaluates: due(run.eval_every),
+            saves: stops || (!last && saves),
+            late,
+            stops,
+        }
+    }
+}
+
+/// Trains until the last step, a stop, or what ends it early. Fails on a loss that is no number.
 pub fn fit(
     task: &mut dyn Task,
     optimizer: &mut AdamW,
@@ -117,10 +161,11 @@ pub fn fit(
     watch: &mut Watch,
 ) -> Result<Outcome> {
     let (mut position, mut best) = resume(optimizer, run, watch)?;
+    guard::begin(task, run, &mut position, watch)?;
     let (before, start) = (position.seconds, Instant::now());
     let (mut tokens, mut saved) = (0, Duration::ZERO);
     let mut window = Window::default();
-    while position.step < run.total && !out_of_patience(run, &position) {
+    while position.step < run.total && ended_by(run, &position).is_none() {
         let step = match task.step(position.step) {
             Ok(step) => step,
             // What cannot be read any more must not cost what was learnt.
@@ -137,35 +182,33 @@ pub fn fit(
         }
         tokens += step.tokens;
         let passed = start.elapsed();
-        let last = position.step == run.total;
-        let late = run.args.time_limit.is_some_and(|limit| passed >= limit);
-        let stop = (late || (watch.stop)()) && !last;
-        let due = |every: u64| position.step.is_multiple_of(every) || last;
-        let (logs, evaluates) = (due(run.args.log_every), due(run.eval_every));
-        let saves = stop || (!last && run.args.save_every.map_or(passed - saved >= SAVE_TIME, due));
-        if logs || evaluates || saves || window.is_ready() {
+        let due = Due::after(position.step, (passed, saved), run, (watch.stop)());
+        if due.logs || due.evaluates || due.saves || window.is_ready() {
             pass_over(window.read()?, run, &mut position, watch)?;
         }
-        if logs {
+        if due.logs {
             write(&mut window, run.log, &position, lr, (tokens, passed), watch)?;
         }
-        if evaluates {
+        if due.evaluates {
             evaluate(task, optimizer, run, &mut position, &mut best)?;
+            guard::look((task, optimizer), run, &mut position, &mut best, watch)?;
+            (watch.keep)(position.step)?;
         }
         position.seconds = before + start.elapsed().as_secs_f64();
-        if saves {
+        if due.saves {
             save(run, &position, optimizer, best.as_ref())?;
             saved = start.elapsed();
         }
-        if stop {
-            if late {
+        if due.stops {
+            if due.late {
                 (watch.note)(format!("--time-limit ends it after step {}", position.step));
             }
             return Ok(Outcome::Stopped);
         }
     }
     optimizer.check()?;
-    Ok(Outcome::Done { step: position.step, seconds: position.seconds, best })
+    let (step, seconds) = (position.step, position.seconds);
+    Ok(Outcome::Done { step, seconds, best, ended_by: ended_by(run, &position) })
 }
 
 /// Saves the state, if it is good to go on from.
@@ -201,8 +244,13 @@ fn resume(optimizer: &mut AdamW, run: &mut Fit, watch: &Watch) -> Result<(Positi
     Ok((Position::default(), None))
 }
 
-fn out_of_patience(run: &Fit, position: &Position) -> bool {
-    run.patience > 0 && position.worse >= run.patience
+/// What ends a run before its last step, if it has come to that.
+fn ended_by(run: &Fit, position: &Position) -> Option<&'static str> {
+    if position.guard.is_some_and(|guarded| guarded.beyond) {
+        return Some("guard");
+    }
+    let impatient = run.patience > 0 && position.worse >= run.patience;
+    (impatient && position.step < run.total).then_some("patience")
 }
 
 /// Every step draws its dropout from a seed of its own, so that resuming needs no generator's state.
@@ -313,15 +361,19 @@ fn evaluate(
     });
     position.worse = if better { 0 } else { position.worse + 1 };
     if better {
-        let tensors =
-            optimizer.parameters().map(|(name, t)| (name.clone(), no_grad(|| t.copy()))).collect();
         let mark = Mark { step: position.step, score, degenerate };
-        *best = Some(Best { mark, tensors });
+        *best = Some(Best::new(mark, optimizer));
     }
     Ok(())
 }
 
 impl Best {
+    /// The weights as they are.
+    pub fn new(mark: Mark, optimizer: &AdamW) -> Self {
+        let copy = |(name, tensor): (&String, &Tensor)| (name.clone(), no_grad(|| tensor.copy()));
+        Self { mark, tensors: optimizer.parameters().map(copy).collect() }
+    }
+
     /// Puts the kept weights back into the model.
     pub fn restore(&self, optimizer: &mut AdamW) -> Result<()> {
         optimizer.set_parameters(self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)))

@@ -189,6 +189,8 @@ pub struct Mlm<'a> {
     pub model: &'a MaskedLm,
     pub feed: Feed<Epochs>,
     pub eval: Option<&'a Shard>,
+    /// General text that is watched.
+    pub guard: Option<&'a Shard>,
     place: Place,
 }
 
@@ -197,10 +199,10 @@ impl<'a> Mlm<'a> {
         model: &'a MaskedLm,
         rows: Epochs,
         args: &BatchArgs,
-        eval: Option<&'a Shard>,
+        (eval, guard): (Option<&'a Shard>, Option<&'a Shard>),
         (seed, place): (u64, Place),
     ) -> Result<Self> {
-        Ok(Self { model, feed: Feed::new(rows, args, seed, place)?, eval, place })
+        Ok(Self { model, feed: Feed::new(rows, args, seed, place)?, eval, guard, place })
     }
 }
 
@@ -218,5 +220,11 @@ impl Task for Mlm<'_> {
         let Some(shard) = self.eval else { return Ok(None) };
         let scores = evaluate::masked(self.model, shard, self.place, &mut |_| {})?;
         Ok(Some(Evaluation { scores: scores.scores(), degenerate: None }))
+    }
+
+    fn guarded(&self) -> Result<Option<f64>> {
+        let Some(shard) = self.guard else { return Ok(None) };
+        let scores = evaluate::masked(self.model, shard, self.place, &mut |_| {});
+        Ok(Some(scores.context("--guard")?.nats()))
     }
 }

@@ -6,6 +6,7 @@ mod batches;
 mod classify;
 mod evaluate;
 mod fit;
+mod guard;
 mod identity;
 mod log;
 mod mlm;
@@ -26,6 +27,7 @@ pub use batches::{BatchArgs, Feed, Item, Micro, Rows, Step, ids, micro_batches, 
 pub use classify::{Classification, Labelled, unlabelled};
 pub use evaluate::{LabelScores, MaskedScores, labelled, lengths, masked, sweep};
 pub use fit::{Best, Evaluation, Fit, FitArgs, Outcome, Task, Watch, fit};
+pub use guard::GuardArgs;
 pub use log::Log;
 pub use mlm::{Epochs, Mlm, steps_of};
 pub use objective::{Objective, ObjectiveArgs};

@@ -16,7 +16,7 @@ use super::log::Log;
 use super::rates::RateArgs;
 use super::schedule::ScheduleArgs;
 use super::seeds::SeedArgs;
-use super::state::State;
+use super::state::{Mark, State};
 use crate::flags::usage;
 use crate::native::Place;
 use crate::nn::Parameters;
@@ -54,6 +54,8 @@ pub struct Course {
     /// Whether the weights that scored best are kept.
     pub keep_best: bool,
     pub patience: u64,
+    /// Nats by which the loss that a guard watches may rise.
+    pub guard_limit: Option<f64>,
 }
 
 impl Course {
@@ -72,6 +74,8 @@ impl Course {
 
 /// The directory of one run, held until dropped.
 pub struct Run {
+    /// What makes it this run and no other.
+    pub identity: String,
     state: State,
     pub log: Log,
     _lock: File,
@@ -120,10 +124,11 @@ impl Run {
         merge(&mut event, about);
         merge(&mut event, json!({"config": settings, "inputs": inputs, "identity": identity}));
         log.write(&event)?;
-        Ok(Self { state: State::new(dir, identity, dtype), log, _lock: lock })
+        let state = State::new(dir, identity.clone(), dtype);
+        Ok(Self { identity, state, log, _lock: lock })
     }
 
-    /// Trains to the end; the best weights are in the model then, or the last. Gives the event to log once the
+    /// Trains to the end; the best weights are in the model then, or the last that a guard let pass, or the last. Gives the event to log once the
     /// model is saved; nothing if the run was asked to stop, and its state is saved.
     pub fn train(
         &mut self,
@@ -145,23 +150,29 @@ impl Run {
             keep_best: course.keep_best,
             reduction: args.schedule.reduction(),
             patience: course.patience,
+            guard_limit: course.guard_limit,
             state: self.state.clone(),
             log: &mut self.log,
         };
-        let Outcome::Done { step, seconds, best } = fit(task, &mut optimizer, &mut plan, watch)?
+        let Outcome::Done { step, seconds, best, ended_by } =
+            fit(task, &mut optimizer, &mut plan, watch)?
         else {
             return Ok(None);
         };
         let mut done = json!({"event": "done", "step": step, "seconds": seconds});
-        if let (Some(best), Some((metric, _))) = (best, course.metric) {
+        if let Some(best) = best {
             best.restore(&mut optimizer)?;
-            done["best"] = json!({"step": best.mark.step, metric: best.mark.score});
-            if let Some(degenerate) = best.mark.degenerate {
+            let Mark { step, score, degenerate } = best.mark;
+            match course.metric.filter(|_| course.keep_best) {
+                Some((metric, _)) => done["best"] = json!({"step": step, metric: score}),
+                None => done["kept"] = json!({"step": step, "nats": score}),
+            }
+            if let Some(degenerate) = degenerate {
                 done["degenerate"] = json!(degenerate);
             }
         }
-        if step < course.total {
-            done["ended_by"] = json!("patience");
+        if let Some(by) = ended_by {
+            done["ended_by"] = json!(by);
         }
         Ok(Some(done))
     }
@@ -181,10 +192,11 @@ fn defining(settings: &Value) -> Value {
             map.retain(|key, _| !keys.contains(&key.as_str()));
         }
     };
-    drop(settings.pointer_mut("/run/fit"), &["log_every", "save_every", "skip_nan", "time_limit"]);
+    let often = ["keep", "log_every", "save_every", "skip_nan", "time_limit"];
+    drop(settings.pointer_mut("/run/fit"), &often);
     drop(
         Some(&mut settings),
-        &["compute", "model", "shards", "train", "eval", "from_scratch", "tokenizer"],
+        &["compute", "model", "shards", "train", "eval", "guard", "from_scratch", "tokenizer"],
     );
     settings
 }

@@ -10,6 +10,7 @@ use tch::Tensor;
 
 use super::adamw::AdamW;
 use super::fit::Best;
+use super::guard::Guarded;
 use super::plateau::Plateau;
 use crate::checkpoint::{read_tensors, write_tensors};
 
@@ -38,6 +39,8 @@ pub struct Position {
     pub passed_over: u64,
     /// What evaluations have made of the learning rate.
     pub plateau: Plateau,
+    /// What a guard has seen, if there is one.
+    pub guard: Option<Guarded>,
     best: Option<Mark>,
 }
 
