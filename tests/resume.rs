@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use common::{run, sample, shell};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use serde_json::Value;
 
 const PRETRAIN: &str = "exec pretrain --from-scratch config.json --tokenizer tok --epochs 3 --batch 8 --log-every 1 \
      --save-every 1 --device cpu -q -o OUT train.tok";
@@ -114,7 +115,7 @@ fn killed_at_any_moment() {
     let dir = sample();
     let dir = dir.path();
     run(dir, &PRETRAIN.replace("OUT", "base"));
-    let command = FINETUNE.replace("METHOD", "full").replace("--epochs 4", "--epochs 12");
+    let command = FINETUNE.replace("METHOD", "full --keep 2").replace("--epochs 4", "--epochs 12");
     run(dir, &command.replace("OUT", "whole"));
     let parts = command.replace("OUT", "parts");
     let kills = std::env::var("KILLS").map_or(50, |kills| kills.parse().unwrap());
@@ -134,13 +135,64 @@ fn killed_at_any_moment() {
         // Killed, stopped with its state saved, stopped before it listens to signals, or done: never failed by itself.
         let fine = [None, Some(0), Some(75)].contains(&status.code());
         assert!(fine, "after {killed} kills it ends with {status}");
+        kept_whole(dir, "parts", "whole", 2);
         if status.success() {
             same(dir, "whole/model.safetensors", "parts/model.safetensors");
-            assert_eq!(run(dir, "ls -A parts"), run(dir, "ls -A whole"));
+            assert_eq!(
+                run(dir, "ls -AR parts | tail -n +2"),
+                run(dir, "ls -AR whole | tail -n +2")
+            );
+            run(dir, "for step in whole/step-*; do diff -r $step parts/${step#whole/}; done");
             fs::remove_dir_all(dir.join("parts")).unwrap();
             ended += 1;
         }
     }
+}
+
+/// There are at most so many kept models in a run's directory, and each has the files that those of a whole run have.
+fn kept_whole(dir: &Path, parts: &str, whole: &str, most: usize) {
+    let files =
+        |out: &str| run(dir, &format!("for s in $(ls -d {out}/step-*); do ls -A $s | xargs; done"));
+    let (seen, wanted) = (files(parts), files(whole));
+    assert!(seen.lines().count() <= most, "{seen}");
+    assert!(seen.lines().all(|of| Some(of) == wanted.lines().next()), "{seen}\n{wanted}");
+}
+
+/// What the guard of a run measured, and the loss it began with, at every evaluation.
+fn guarded(dir: &Path, out: &str) -> Vec<(f64, f64)> {
+    let log = fs::read_to_string(dir.join(out).join("log.jsonl")).unwrap();
+    let events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let guards = events.filter(|event| event["event"] == "guard");
+    guards.map(|event| ["nats", "before"].map(|key| event[key].as_f64().unwrap()).into()).collect()
+}
+
+/// The loss at the start is in the state, and so are the weights that had not forgotten too much.
+#[test]
+fn guarded_and_kept_killed_and_stopped() {
+    let dir = sample();
+    let dir = dir.path();
+    run(dir, &PRETRAIN.replace("OUT", "base"));
+    run(dir, "prep sample --split general --limit 50 --tokenizer tok -q | mask > general.bin");
+    let command = PRETRAIN.replace("--from-scratch config.json --tokenizer tok", "--model base");
+    let command = format!("{command} --lr 5e-3 --guard general.bin --eval-every 2 --keep 2");
+    run(dir, &command.replace("OUT", "free"));
+    let rises: Vec<f64> = guarded(dir, "free").iter().map(|(nats, before)| nats - before).collect();
+    let most = rises.iter().copied().fold(f64::NAN, f64::max);
+    // Between the first evaluation and the worst.
+    assert!(rises[1] < most, "{rises:?}");
+    let command = format!("{command} --guard-limit {}", (rises[1].max(0.0) + most) / 2.0);
+    run(dir, &command.replace("OUT", "whole"));
+    let signals = [libc::SIGKILL, libc::SIGTERM, libc::SIGKILL];
+    interrupted(dir, &command.replace("OUT", "parts"), "parts", &signals);
+    for out in ["whole", "parts"] {
+        let log = fs::read_to_string(dir.join(out).join("log.jsonl")).unwrap();
+        assert!(log.contains("\"ended_by\":\"guard\""), "{log}");
+        let seen = guarded(dir, out);
+        assert!(seen.iter().all(|(_, before)| *before == seen[0].1), "{seen:?}");
+    }
+    same(dir, "whole/model.safetensors", "parts/model.safetensors");
+    kept_whole(dir, "parts", "whole", 2);
+    run(dir, "for step in whole/step-*; do diff -r $step parts/${step#whole/}; done");
 }
 
 /// Several labels a text, and numbers.

@@ -226,10 +226,11 @@ fn the_log_is_as_documented() {
         &format!(
             "mask validation.tok > eval.bin
              pretrain --from-scratch config.json --tokenizer tok --eval eval.bin {often} -o base train.tok
+             pretrain --model base --guard eval.bin --guard-limit 9 {often} -o guarded train.tok
              finetune --model base --train train.tok --eval validation.tok {often} -o fine"
         ),
     );
-    documented(["base", "fine"].map(|out| log(dir, out)).concat());
+    documented(["base", "guarded", "fine"].map(|out| log(dir, out)).concat());
 }
 
 /// Every key of these lines is in docs/formats.md, in the row of its event.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tch::{Tensor, no_grad};
+use tch::{Device, Tensor, no_grad};
 
 use super::adamw::AdamW;
 use super::batches::{Micro, Step};
@@ -370,8 +370,9 @@ fn evaluate(
 impl Best {
     /// The weights as they are.
     pub fn new(mark: Mark, optimizer: &AdamW) -> Self {
-        let copy = |(name, tensor): (&String, &Tensor)| (name.clone(), no_grad(|| tensor.copy()));
-        Self { mark, tensors: optimizer.parameters().map(copy).collect() }
+        let copy = |tensor: &Tensor| no_grad(|| tensor.to_device(Device::Cpu).copy());
+        let tensors = optimizer.parameters().map(|(name, tensor)| (name.clone(), copy(tensor)));
+        Self { mark, tensors: tensors.collect() }
     }
 
     /// Puts the kept weights back into the model.
