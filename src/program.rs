@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
+use tch::Device;
 
 use crate::checkpoint::{Checkpoint, Head, Step, added_words, checked, fits, keep, read_texts};
 use crate::cli::{self, Progress, Stopped};
@@ -16,18 +17,27 @@ use crate::peft::{Files, Method, MethodArgs};
 use crate::shard::{Manifest, Problem, Shard, Stage};
 use crate::train::{self, Course, Headed, Probe, Run, Task, TrainArgs, Watch};
 
-/// What a run leaves in its directory: what `write` fills it with, which opened as any program does must give the logits
-/// that `model` gives of the probe's texts.
+/// What a run leaves in its directory.
 pub struct Saving<'a, M> {
-    pub dir: &'a Path,
-    /// The directory of the model it began with.
-    pub base: &'a Path,
-    pub model: &'a M,
-    pub probe: Probe,
-    pub write: &'a dyn Fn(&Path) -> Result<()>,
+    dir: &'a Path,
+    base: &'a Path,
+    model: &'a M,
+    probe: Probe,
+    write: &'a dyn Fn(&Path) -> Result<()>,
 }
 
-impl<M: Headed> Saving<'_, M> {
+impl<'a, M: Headed> Saving<'a, M> {
+    /// What `write` fills `dir` with: opened as any program does, it must give the logits that `model` gives of the first texts
+    /// of `shard`. `base` is the directory of what the run began with.
+    pub fn new(
+        (dir, base): (&'a Path, &'a Path),
+        model: &'a M,
+        (shard, device): (&Shard, Device),
+        write: &'a dyn Fn(&Path) -> Result<()>,
+    ) -> Self {
+        Self { dir, base, model, probe: Probe::of(shard, device), write }
+    }
+
     fn look(&self, saved: &Path) -> Result<()> {
         self.probe.reload(self.model, saved, Some(self.base)).map(drop).map_err(|error| {
             let cure = "is the base still the one the run began with? the same command goes on from the last state";

@@ -174,15 +174,16 @@ fn guarded_and_kept_killed_and_stopped() {
     run(dir, &PRETRAIN.replace("OUT", "base"));
     run(dir, "prep sample --split general --limit 50 --tokenizer tok -q | mask > general.bin");
     let command = PRETRAIN.replace("--from-scratch config.json --tokenizer tok", "--model base");
-    let command = format!("{command} --lr 5e-3 --guard general.bin --eval-every 2 --keep 2");
+    let command =
+        format!("{command} --lr 1 --warmup 39 --guard general.bin --eval-every 2 --keep 2");
     run(dir, &command.replace("OUT", "free"));
     let rises: Vec<f64> = guarded(dir, "free").iter().map(|(nats, before)| nats - before).collect();
     let most = rises.iter().copied().fold(f64::NAN, f64::max);
-    // Between the first evaluation and the worst.
+    // The rate rises until nothing is left of what the model knew: between its first evaluation and its worst.
     assert!(rises[1] < most, "{rises:?}");
     let command = format!("{command} --guard-limit {}", (rises[1].max(0.0) + most) / 2.0);
     run(dir, &command.replace("OUT", "whole"));
-    let signals = [libc::SIGKILL, libc::SIGTERM, libc::SIGKILL];
+    let signals = [libc::SIGKILL, libc::SIGTERM];
     interrupted(dir, &command.replace("OUT", "parts"), "parts", &signals);
     for out in ["whole", "parts"] {
         let log = fs::read_to_string(dir.join(out).join("log.jsonl")).unwrap();

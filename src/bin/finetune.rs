@@ -13,7 +13,7 @@ use tapt::peft::MethodArgs;
 use tapt::program::{self, Saving};
 use tapt::shard::{Problem, Shard, Stage};
 use tapt::train::{
-    Classification, Course, Labelled, ObjectiveArgs, Probe, Run, TrainArgs, about, steps_of,
+    Classification, Course, Labelled, ObjectiveArgs, Run, TrainArgs, about, steps_of,
 };
 
 /// Fine-tune an encoder to classify, or to predict numbers.
@@ -141,8 +141,6 @@ fn run(args: Args) -> Result<()> {
         write_texts(out, &texts)?;
         save_trained(out, (&name, &from), (&*plan, files), &config, parameters)
     };
-    let probe = Probe::of(&train, place.device);
-    let saving =
-        Saving { dir: &args.output, base: &from, model: &model.model, probe, write: &write };
+    let saving = Saving::new((&args.output, &from), &model.model, (&train, place.device), &write);
     program::train(("finetune", run), &mut task, parameters, (&args.run, &course), &saving)
 }

@@ -13,7 +13,7 @@ use tapt::native::Compute;
 use tapt::peft::MethodArgs;
 use tapt::program::{self, Saving};
 use tapt::shard::{Masking, Shard, Stage};
-use tapt::train::{Course, Epochs, GuardArgs, Mlm, Probe, Run, TrainArgs, about};
+use tapt::train::{Course, Epochs, GuardArgs, Mlm, Run, TrainArgs, about};
 
 /// Go on training a masked language model on text of a domain (DAPT) or of a
 /// task (TAPT).
@@ -116,12 +116,10 @@ fn run(args: Args) -> Result<()> {
     args.method.check(&*plan, &model.parameters)?;
     model.parameters.remarks().iter().for_each(cli::note);
 
-    let [scored, guarded] = [&eval, &guard].map(|shard| shard.as_ref().map(Shard::digest));
-    let train = rows.shard().digest();
-    let inputs = json!({"model": base, "train": train, "eval": scored, "guard": guarded});
+    let digest = |shard: &Option<Shard>| shard.as_ref().map(Shard::digest);
+    let inputs = json!({"model": base, "train": rows.shard().digest(), "eval": digest(&eval), "guard": digest(&guard)});
     let held_out = (eval.as_ref(), guard.as_ref());
-    let order = (seeds.order(), place);
-    let mut task = Mlm::new(&model.model, rows, &args.run.batch, held_out, order)?;
+    let mut task = Mlm::new(&model.model, rows, &args.run.batch, held_out, (seeds.order(), place))?;
     let steps_per_epoch = task.feed.steps_per_epoch();
     let total = task.feed.rows.total(args.steps, args.epochs, steps_per_epoch)?;
     let metric = eval.as_ref().map(|_| ("nats", false));
@@ -137,9 +135,8 @@ fn run(args: Args) -> Result<()> {
         write_texts(out, &texts)?;
         save_trained(out, (&name, &from), (&*plan, files), &config, parameters)
     };
-    let probe = Probe::of(task.feed.rows.shard(), place.device);
-    let saving =
-        Saving { dir: &args.output, base: &from, model: &model.model, probe, write: &write };
+    let looked_at = (task.feed.rows.shard(), place.device);
+    let saving = Saving::new((&args.output, &from), &model.model, looked_at, &write);
     program::train(("pretrain", run), &mut task, parameters, (&args.run, &course), &saving)
 }
 
