@@ -21,7 +21,8 @@ const MUCH: f64 = 1.0;
 /// The guard, as flags.
 #[derive(Debug, Clone, Default, Args, Serialize)]
 pub struct GuardArgs {
-    /// A masked shard of general text: its loss is measured at the start and at every evaluation; 1 nat more is warned of
+    /// A masked shard of general text: its loss is measured at the start and at every evaluation; 1 nat more is warned of.
+    /// Here alone: what finetune trains has no MLM head
     #[arg(long, value_name = "MASKED_SHARD")]
     pub guard: Option<PathBuf>,
 
