@@ -17,3 +17,5 @@ pub mod peft;
 pub mod program;
 /// The loop, the optimizer, the schedule, batches, state and log.
 pub mod train;
+/// Texts to vectors, window by window.
+pub mod vectors;

@@ -233,9 +233,11 @@ pub fn score_masked(
     place: Place,
 ) -> Result<Map<String, Value>> {
     let model = checkpoint.masked_lm(&Nothing, Head::Given, place.device)?;
-    let mut bar = Progress::new("evaluate", shard.len() as u64);
-    let scores =
-        train::masked(&model.model, shard, place, &mut |n| bar.set(n as u64, String::new))?;
+    let (mut bar, mut done) = (Progress::new("evaluate", shard.len() as u64), 0);
+    let scores = train::masked(&model.model, shard, place, &mut |more| {
+        done += more as u64;
+        bar.set(done, String::new);
+    })?;
     bar.finish();
     Ok(Map::from_iter([
         ("masked".to_owned(), json!(scores.masked)),

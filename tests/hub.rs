@@ -127,6 +127,23 @@ fn links_for_make() {
 }
 
 #[test]
+fn what_sentence_transformers_says_comes_along() {
+    let place = Place::furnished();
+    for file in ["modules.json", "1_Pooling/config.json", "2_Dense/config.json"] {
+        place.hub.put("models/org/name", file, file);
+    }
+    let dir = place.run("fetch org/name");
+    let read = |file: &str| fs::read_to_string(Path::new(dir.trim()).join(file)).ok();
+    assert_eq!(read("1_Pooling/config.json").unwrap(), "1_Pooling/config.json");
+    assert!(read("modules.json").is_some() && read("2_Dense/config.json").is_none());
+    for _ in 0..2 {
+        place.run("fetch org/name -o m/base");
+    }
+    let linked = fs::read_to_string(place.dir.path().join("m/base/1_Pooling/config.json"));
+    assert_eq!(linked.unwrap(), "1_Pooling/config.json");
+}
+
+#[test]
 fn a_cut_connection_is_gone_on_from() {
     let place = Place::furnished();
     place.hub.fail("GET /store/", Fault::Cut(100_000), 2);

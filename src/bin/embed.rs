@@ -1,25 +1,26 @@
-use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use tapt::checkpoint::{Checkpoint, fits, tokenizer, write_vector_lines, write_vectors};
+use tapt::checkpoint::{Checkpoint, Sentence, tokenizer};
 use tapt::cli::{self, Progress, Talk};
-use tapt::data::{Line, name_of, text_lines};
+use tapt::data::{is_whole, name_of};
 use tapt::flags::usage;
-use tapt::model::{Encoder, Layers, Pool};
-use tapt::native::{Compute, Place};
-use tapt::nn::Ids;
-use tapt::shard::{Input, Shard, shard_or_text};
-use tapt::train::{Item, ids, sweep, unlabelled};
-use tch::{Device, Tensor};
+use tapt::model::FormArgs;
+use tapt::native::Compute;
+use tapt::shard::{Input, shard_or_text};
+use tapt::text::Length;
+use tapt::vectors::{Limits, Sink, Source, Windows, make};
 
 /// Turn texts into vectors.
 ///
 /// Reads a token shard, or a text a line, and writes the encoder's hidden
 /// states, pooled: as safetensors with -o (`embeddings`, `rows`), else as a
-/// JSON line for each text.
+/// JSON line for each text, as soon as it is there.
+///
+/// Where sentence-transformers' modules.json lies beside the model, --pool,
+/// --normalize and --max-length are what it says, unless they are given.
 ///
 ///   embed enc/tapt test.tok --pool mean --layer all -o vectors.safetensors
 ///   echo "Oil and economy" | embed enc/tapt --normalize
@@ -42,29 +43,17 @@ struct Args {
     #[arg(short, long)]
     output: Option<PathBuf>,
 
-    /// Layer whose hidden states to take: last, all, or a number (0 = the embeddings)
-    #[arg(long, default_value = "last")]
-    layer: Layers,
+    #[command(flatten)]
+    form: FormArgs,
 
-    /// How the vectors of a text's tokens become one
-    #[arg(long, value_enum, default_value_t = Pool::Mean)]
-    pool: Pool,
-
-    /// Scale every vector to length 1
-    #[arg(long)]
-    normalize: bool,
+    #[command(flatten)]
+    length: Length,
 
     #[command(flatten)]
     compute: Compute,
 
     #[command(flatten)]
     talk: Talk,
-}
-
-/// Sequences to embed, with their row numbers.
-struct Texts {
-    ids: Vec<Ids>,
-    rows: Vec<u64>,
 }
 
 fn main() -> ExitCode {
@@ -80,69 +69,51 @@ fn run(args: Args) -> Result<()> {
     ensure!(one, usage("one input is wanted; shards join with cat"));
     let input = inputs.first().map_or(Path::new("-"), PathBuf::as_path);
     let checkpoint = Checkpoint::open(&model, args.base.as_deref())?.merging(true);
-    let texts = open(input, &checkpoint)?;
-    args.layer.check(checkpoint.architecture.sizes().layers)?;
+    let sentence = Sentence::of(&checkpoint, args.form.pool.is_some())?;
+    let form = args.form.form(sentence.pool, sentence.normalize);
+    let source = open(input, &args, sentence, &checkpoint)?;
+    let shape = form.shape(&checkpoint.architecture.sizes())?;
+    let (each, pooled) = (shape.iter().product(), form.is_pooled());
+    let mut bar = match source.count() {
+        Some(count) => Progress::new("embed", count as u64),
+        None => Progress::endless("embed"),
+    };
+    let windows = Windows::new(source, Limits::new(each, pooled));
     let encoder = checkpoint.encoder(place.device).with_context(|| model.display().to_string())?;
-    let vectors = embed(&*encoder.model, &texts, &args, place)?;
-    match &args.output {
-        Some(path) => {
-            let mut out = cli::output(Some(path))?;
-            write_vectors(&mut out, &vectors, &texts.rows, args.pool != Pool::None)?;
-            out.commit()
-        }
-        None => {
-            let mut out = cli::text_output(None)?;
-            write_vector_lines(&mut out, &vectors, &texts.rows)?;
-            out.commit()
-        }
+    let mut sink = Sink::open(args.output.as_deref(), shape, pooled)?;
+    let mut done = 0;
+    for window in windows {
+        let vectors = make(&*encoder.model, window?, (&form, each), place, &mut |more| {
+            done += more as u64;
+            bar.set(done, String::new);
+        })?;
+        sink.write(&vectors)?;
     }
+    bar.finish();
+    sink.finish()
 }
 
-fn open(input: &Path, checkpoint: &Checkpoint) -> Result<Texts> {
-    let named = || name_of(input);
+fn open(input: &Path, args: &Args, sentence: Sentence, checkpoint: &Checkpoint) -> Result<Source> {
+    let (named, length) = (|| name_of(input), &args.length);
+    let tell = |length| sentence.taken(&args.form, length).iter().for_each(cli::note);
     match shard_or_text(input).with_context(named)? {
         Input::Shard(segments) => {
-            from_shard(&Shard::read([segments])?, checkpoint).with_context(named)
+            let cuts = length.max_length.is_some() || length.stride.is_some();
+            let cure = "the sequences of a shard were cut when prep wrote it: prep --max-length N";
+            ensure!(!cuts, usage("--max-length and --stride are for texts").hint(cure));
+            tell(None);
+            Source::shard(named(), segments, checkpoint)
         }
-        Input::Text(reader) => from_text(&named(), reader, checkpoint),
+        Input::Text(reader) => {
+            tell(Some(length));
+            let (mut tokenizer, own) = (tokenizer(checkpoint)?, sentence.max_length);
+            if let Some(own) = own.filter(|_| length.max_length.is_none()) {
+                tokenizer.truncate(own)?;
+            }
+            length.apply(&mut tokenizer)?;
+            // Nobody waits for a line of what is there whole, nor for a file; fuller windows are quicker.
+            let patient = args.output.is_some() || is_whole(input);
+            Ok(Source::lines((&named(), reader), (tokenizer, sentence), patient))
+        }
     }
-}
-
-fn from_shard(shard: &Shard, checkpoint: &Checkpoint) -> Result<Texts> {
-    ensure!(!shard.is_masked(), "it is masked; vectors are made of the texts as they are");
-    fits(shard, &checkpoint.dir, &checkpoint.sizes())?;
-    let ids = (0..shard.len()).map(|i| unlabelled(&shard.view(i)).ids).collect();
-    Ok(Texts { ids, rows: (0..shard.len()).map(|i| shard.view(i).row).collect() })
-}
-
-fn from_text(name: &str, reader: impl BufRead, checkpoint: &Checkpoint) -> Result<Texts> {
-    let lines: Vec<Line> = text_lines(name, reader).collect::<Result<_>>()?;
-    let tokenizer = tokenizer(checkpoint)?;
-    let texts: Vec<_> = lines.iter().map(|l| (l.text.as_str(), l.pair.as_deref())).collect();
-    let ids: Vec<Ids> = tokenizer.encode_batch(&texts)?.into_iter().map(ids).collect();
-    Ok(Texts { rows: (0..ids.len() as u64).collect(), ids })
-}
-
-/// One tensor a text: `[hidden]`, `[layers + 1, hidden]`, or with the tokens in front where nothing is pooled.
-fn embed(encoder: &dyn Encoder, texts: &Texts, args: &Args, place: Place) -> Result<Vec<Tensor>> {
-    let lengths: Vec<usize> = texts.ids.iter().map(|ids| ids.tokens.len()).collect();
-    let item = |i: usize| Item { ids: texts.ids[i].clone(), ..Item::default() };
-    let mut all: Vec<Tensor> = lengths.iter().map(|_| Tensor::new()).collect();
-    let (mut bar, mut done) = (Progress::new("embed", lengths.len() as u64), 0);
-    sweep(&item, &lengths, place, &mut |group, micro| {
-        let states = args.layer.take(encoder, &micro.batch);
-        for (&i, vector) in group.iter().zip(args.pool.pool(&states, &micro.batch)) {
-            let vector = if args.normalize { unit(&vector) } else { vector };
-            all[i] = vector.to_device(Device::Cpu);
-        }
-        done += group.len() as u64;
-        bar.set(done, String::new);
-        Ok(())
-    })?;
-    bar.finish();
-    Ok(all)
-}
-
-fn unit(vectors: &Tensor) -> Tensor {
-    vectors / vectors.square().sum_dim_intlist(-1i64, true, None).sqrt().clamp_min(1e-12)
 }

@@ -125,25 +125,18 @@ fn score_labelled(
     checkpoint: Checkpoint,
     shard: &Shard,
     place: Place,
-    predictions: Option<&mut Output>,
+    mut predictions: Option<&mut Output>,
 ) -> Result<Map<String, Value>> {
     let labels = Labels::new(checkpoint.labels()?);
     let names = labels.names();
     let rows = Labelled::new(shard, &labels, checkpoint.problem()?)?;
     let model = checkpoint.classifier(names.len(), &Nothing, Head::Given, place.device)?;
-    let texts = rows.texts().len();
-    let mut bar = Progress::new("evaluate", texts as u64);
-    let (mut kept, mut done) = (vec![Vec::new(); texts], 0);
-    let scores = train::labelled(&model.model, &rows, place, &mut |i, probs| {
-        done += 1;
-        bar.set(done, String::new);
-        if predictions.is_some() {
-            kept[i] = probs;
-        }
+    let mut bar = Progress::new("evaluate", rows.texts().len() as u64);
+    let scores = train::labelled(&model.model, &rows, place, &mut |text, said| {
+        bar.set(text as u64 + 1, String::new);
+        let mut out = predictions.iter_mut();
+        out.try_for_each(|out| rows.write_prediction(out, names, (text, &said)))
     })?;
     bar.finish();
-    if let Some(out) = predictions {
-        rows.write_predictions(out, names, &kept)?;
-    }
     Ok(scores.fields(&rows, names))
 }

@@ -89,6 +89,9 @@ fn link(dir: &Path, links: &Path) -> Result<()> {
     let files = fs::read_dir(dir).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let mut files: Vec<PathBuf> =
         files.with_context(named)?.iter().map(fs::DirEntry::path).collect();
+    for folder in files.iter().filter(|file| file.is_dir() && is_module(file)) {
+        link(folder, &links.join(folder.file_name().unwrap_or_default()))?;
+    }
     files.retain(|file| file.is_file());
     files.sort_by_key(|file| file.extension().is_some_and(|ending| ending == "safetensors"));
     for file in files {
@@ -100,4 +103,10 @@ fn link(dir: &Path, links: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a folder is called as sentence-transformers calls those of its modules, `1_Pooling`.
+fn is_module(folder: &Path) -> bool {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    name.split_once('_').is_some_and(|(number, _)| number.parse::<u8>().is_ok())
 }

@@ -1,19 +1,18 @@
-use std::io::{self, Write};
-use std::iter;
+use std::io::{self, BufReader, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 use serde_json::Value;
 use tapt::checkpoint::Checkpoint;
 use tapt::cli::{self, Talk};
-use tapt::data::{Line, text_lines};
+use tapt::data::Arriving;
 use tapt::flags::usage;
 use tapt::native::Compute;
-use tapt::text::Length;
+use tapt::text::{Encoded, Length, Tokenizer};
 use tapt::train::Answerer;
 
 /// Lines that go through the model together.
@@ -74,27 +73,26 @@ fn run(args: Args) -> Result<()> {
         bail!(usage(cause).hint(format!("predict {} < {file}", dir.display())));
     }
     let base = Checkpoint::open(&dir, args.base.as_deref())?;
-    let mut models: Vec<Answerer> = match &args.adapter[..] {
-        [] => vec![Answerer::open(&base, (&dir, None), place.device)?],
-        all => {
-            let each = all
-                .iter()
-                .map(|adapter| Answerer::open(&base, (&dir, Some(adapter)), place.device));
-            each.collect::<Result<_>>()?
-        }
+    let adapters: Vec<Option<&PathBuf>> = match &args.adapter[..] {
+        [] => vec![None],
+        all => all.iter().map(Some).collect(),
     };
-    for model in &mut models {
-        args.length.apply(&mut model.tokenizer)?;
+    let opened = adapters.iter().map(|adapter| {
+        let (model, mut tokenizer) = Answerer::open(&base, (&dir, *adapter), place.device)?;
+        args.length.apply(&mut tokenizer)?;
         model.check(args.top)?;
-    }
+        Ok((model, tokenizer))
+    });
+    let (models, tokenizers): (Vec<_>, Vec<_>) =
+        opened.collect::<Result<Vec<_>>>()?.into_iter().unzip();
     let mut out = cli::text_output(None)?;
-    let arriving = arriving();
+    let batches = ahead(tokenizers);
     loop {
-        let (some, end) = next_lines(&arriving);
-        let texts: Vec<_> = some.iter().map(|l| (l.text.as_str(), l.pair.as_deref())).collect();
-        let answers = models.iter().map(|model| model.answers(&texts, args.top, place));
+        let Batch { count, texts, end } = batches.recv().context("standard input is not read")?;
+        let answers = models.iter().zip(texts?);
+        let answers = answers.map(|(model, texts)| model.answers(texts, args.top, place));
         let answers: Vec<Vec<Value>> = answers.collect::<Result<_>>()?;
-        for text in 0..texts.len() {
+        for text in 0..count {
             for answers in &answers {
                 writeln!(out, "{}", answers[text])?;
             }
@@ -106,25 +104,29 @@ fn run(args: Args) -> Result<()> {
     }
 }
 
-/// The lines of standard input, read ahead on a thread of their own.
-fn arriving() -> Receiver<Result<Line>> {
-    let (send, arriving) = mpsc::sync_channel(LINES);
-    thread::spawn(move || {
-        text_lines("standard input", io::stdin().lock()).try_for_each(|line| send.send(line))
-    });
-    arriving
+/// Texts that go through the models together.
+struct Batch {
+    count: usize,
+    /// Their windows, as each model has them.
+    texts: Result<Vec<Vec<Vec<Encoded>>>>,
+    /// How the input ended, if it did.
+    end: Option<Result<()>>,
 }
 
-/// The lines that are there, at least one, and how the input ended if it did: who writes a line gets its answer
-/// without writing more, and a bad line does not take the good ones before it along.
-fn next_lines(arriving: &Receiver<Result<Line>>) -> (Vec<Line>, Option<Result<()>>) {
-    let Ok(first) = arriving.recv() else { return (Vec::new(), Some(Ok(()))) };
-    let mut lines = Vec::new();
-    for line in iter::once(first).chain(arriving.try_iter()).take(LINES) {
-        match line {
-            Ok(line) => lines.push(line),
-            Err(error) => return (lines, Some(Err(error))),
+/// The texts on standard input, those that are there at a time; the next ones are encoded while the models run.
+fn ahead(tokenizers: Vec<Tokenizer>) -> Receiver<Batch> {
+    let mut lines = Arriving::new("standard input", BufReader::new(io::stdin()));
+    let (send, batches) = mpsc::sync_channel(0);
+    thread::spawn(move || {
+        loop {
+            let (some, end) = lines.some(LINES);
+            let texts: Vec<_> = some.iter().map(|l| (l.text.as_str(), l.pair.as_deref())).collect();
+            let texts = tokenizers.iter().map(|own| own.pieces_batch(&texts)).collect();
+            let is_last = end.is_some();
+            if send.send(Batch { count: some.len(), texts, end }).is_err() || is_last {
+                break;
+            }
         }
-    }
-    (lines, None)
+    });
+    batches
 }

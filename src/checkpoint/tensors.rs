@@ -3,13 +3,11 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, View};
-use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
 use super::durable::durably;
@@ -77,13 +75,6 @@ impl Bytes {
     }
 }
 
-impl Bytes {
-    fn counts(values: &[u64]) -> Self {
-        let data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        Self { dtype: Dtype::U64, shape: vec![values.len()], data }
-    }
-}
-
 impl View for Bytes {
     fn dtype(&self) -> Dtype {
         self.dtype
@@ -112,65 +103,6 @@ pub fn write_tensors<'a>(
 ) -> Result<()> {
     let bytes = tensors.into_iter().map(|(name, tensor)| Ok((name, Bytes::new(tensor)?)));
     write(path, bytes.collect::<Result<_>>()?, about)
-}
-
-/// Writes vectors of texts: `embeddings` F32 `[N, …]` and `rows` U64 `[N]`; or, without pooling, `[T, …]` and
-/// where each text begins, `offsets` U64 `[N + 1]`.
-pub fn write_vectors(
-    out: &mut impl Write,
-    vectors: &[Tensor],
-    rows: &[u64],
-    pooled: bool,
-) -> Result<()> {
-    let all = match (vectors.is_empty(), pooled) {
-        (true, _) => Tensor::zeros([0, 0], (Kind::Float, Device::Cpu)),
-        (_, true) => Tensor::stack(vectors, 0),
-        (_, false) => Tensor::cat(vectors, 0),
-    };
-    let mut bytes = vec![
-        ("embeddings".to_owned(), Bytes::new(&all)?),
-        ("rows".to_owned(), Bytes::counts(rows)),
-    ];
-    if !pooled {
-        let ends = vectors.iter().scan(0, |end, vector| {
-            *end += vector.size()[0] as u64;
-            Some(*end)
-        });
-        let offsets: Vec<u64> = std::iter::once(0).chain(ends).collect();
-        bytes.push(("offsets".to_owned(), Bytes::counts(&offsets)));
-    }
-    let about = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    Ok(out.write_all(&safetensors::serialize(bytes, Some(about))?)?)
-}
-
-/// Writes vectors of texts as JSON lines: `{"row":0,"embedding":[…]}`.
-pub fn write_vector_lines(out: &mut impl Write, vectors: &[Tensor], rows: &[u64]) -> Result<()> {
-    for (row, vector) in rows.iter().zip(vectors) {
-        let line = Line { row: *row, embedding: nested(vector)? };
-        writeln!(out, "{}", serde_json::to_string(&line)?)?;
-    }
-    Ok(())
-}
-
-/// Serialized as it is: a JSON value would widen the numbers to digits they do not have.
-#[derive(Serialize)]
-struct Line {
-    row: u64,
-    embedding: Nested,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Nested {
-    Numbers(Vec<f32>),
-    Rows(Vec<Nested>),
-}
-
-fn nested(tensor: &Tensor) -> Result<Nested> {
-    if tensor.dim() == 1 {
-        return Ok(Nested::Numbers(Vec::try_from(tensor)?));
-    }
-    (0..tensor.size()[0]).map(|i| nested(&tensor.get(i))).collect::<Result<_>>().map(Nested::Rows)
 }
 
 fn write(path: &Path, bytes: Vec<(String, Bytes)>, about: (&str, String)) -> Result<()> {

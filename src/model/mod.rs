@@ -16,7 +16,7 @@ use tch::Tensor;
 
 pub use block::Block;
 pub use head::{ClassNames, MaskedLm, MlmNames, SequenceClassifier, cross_entropy};
-pub use pool::{Layers, Pool};
+pub use pool::{Form, FormArgs, Layers, Pool};
 
 use crate::nn::{Batch, Chosen, Embedding, Scope};
 

@@ -14,24 +14,23 @@ use crate::model::SequenceClassifier;
 use crate::native::Place;
 use crate::nn::Nothing;
 use crate::shard::{Problem, in_digits};
-use crate::text::Tokenizer;
+use crate::text::{Encoded, Tokenizer};
 
 /// A classifier, and where it is an adapter beside others, which.
 pub struct Answerer {
     adapter: Option<PathBuf>,
     loaded: Loaded<SequenceClassifier>,
-    pub tokenizer: Tokenizer,
     labels: Vec<String>,
     problem: Problem,
 }
 
 impl Answerer {
-    /// The model `base`, of this name, with an adapter if one is given.
+    /// The model `base`, of this name, with an adapter if one is given, and its tokenizer.
     pub fn open(
         base: &Checkpoint,
         (model, adapter): (&Path, Option<&PathBuf>),
         device: Device,
-    ) -> Result<Self> {
+    ) -> Result<(Self, Tokenizer)> {
         let checkpoint = base.with(adapter.map(PathBuf::as_path))?.merging(true);
         let named = || adapter.map_or(model, PathBuf::as_path).display().to_string();
         let tokenizer = checkpoint::tokenizer(&checkpoint)?;
@@ -39,7 +38,7 @@ impl Answerer {
         let problem = checkpoint.problem().with_context(named)?;
         let loaded = checkpoint.classifier(labels.len(), &Nothing, Head::Given, device);
         let loaded = loaded.with_context(named)?;
-        Ok(Self { adapter: adapter.cloned(), loaded, tokenizer, labels, problem })
+        Ok((Self { adapter: adapter.cloned(), loaded, labels, problem }, tokenizer))
     }
 
     /// Fails where there are no classes to take the most probable `top` of.
@@ -49,14 +48,14 @@ impl Answerer {
         Ok(())
     }
 
-    /// For each text its class, its classes or its number and, where `top` is given, so many of the most probable ones.
+    /// For each text, in its windows, its class, its classes or its number and, where `top` is given, so many of the most probable ones.
     pub fn answers(
         &self,
-        texts: &[(&str, Option<&str>)],
+        texts: Vec<Vec<Encoded>>,
         top: Option<usize>,
         place: Place,
     ) -> Result<Vec<Value>> {
-        let all = of_texts((&self.loaded.model, self.problem), &self.tokenizer, texts, place)?;
+        let all = of_texts((&self.loaded.model, self.problem), texts, place)?;
         Ok(all.iter().map(|probs| self.answer(probs, top)).collect())
     }
 

@@ -121,31 +121,28 @@ impl<'a> Labelled<'a> {
         label.map_or(0, |label| self.numbers[label])
     }
 
-    /// Writes a JSON line for each text: what it is, what is predicted, and where there are classes the probability
-    /// `all[text][class]` of every one.
-    pub fn write_predictions(
+    /// Writes a JSON line for a text: what it is, what is predicted, and where there are classes the probability
+    /// `said[class]` of every one.
+    pub fn write_prediction(
         &self,
         out: &mut impl Write,
         names: &[String],
-        all: &[Vec<f32>],
+        (text, said): (usize, &[f32]),
     ) -> Result<()> {
-        for (text, said) in all.iter().enumerate() {
-            let (gold, pred) = match self.problem {
-                Problem::Classes => (json!(names[self.class(text)]), json!(names[best(said)])),
-                Problem::MultiLabel => {
-                    (json!(chosen(names, &self.numbers(text))), json!(chosen(names, said)))
-                }
-                Problem::Regression => (in_digits(self.numbers(text)[0]), in_digits(said[0])),
-            };
-            let row = self.shard.view(self.texts[text].start).row;
-            let mut line = json!({"row": row, "gold": gold, "pred": pred});
-            if self.problem != Problem::Regression {
-                let named = names.iter().cloned().zip(said.iter().map(|p| json!(p)));
-                line["probs"] = named.collect::<Map<_, _>>().into();
+        let (gold, pred) = match self.problem {
+            Problem::Classes => (json!(names[self.class(text)]), json!(names[best(said)])),
+            Problem::MultiLabel => {
+                (json!(chosen(names, &self.numbers(text))), json!(chosen(names, said)))
             }
-            writeln!(out, "{line}")?;
+            Problem::Regression => (in_digits(self.numbers(text)[0]), in_digits(said[0])),
+        };
+        let row = self.shard.view(self.texts[text].start).row;
+        let mut line = json!({"row": row, "gold": gold, "pred": pred});
+        if self.problem != Problem::Regression {
+            let named = names.iter().cloned().zip(said.iter().map(|p| json!(p)));
+            line["probs"] = named.collect::<Map<_, _>>().into();
         }
-        Ok(())
+        Ok(writeln!(out, "{line}")?)
     }
 }
 
@@ -243,7 +240,7 @@ impl Task for Classification<'_> {
     fn evaluate(&self) -> Result<Option<Evaluation>> {
         let Some(rows) = &self.eval else { return Ok(None) };
         let names = self.labels.names();
-        let found = evaluate::labelled(self.model, rows, self.place, &mut |_, _| {})?;
+        let found = evaluate::labelled(self.model, rows, self.place, &mut |_, _| Ok(()))?;
         Ok(Some(Evaluation { scores: found.scores(), degenerate: found.degenerate(names) }))
     }
 }

@@ -1,4 +1,6 @@
-//! Scores of a model on a shard: sorted by length, no gradient, results in the shard's order.
+//! Scores of a model on a shard: sorted by length within stretches, no gradient, results in the shard's order.
+
+use std::ops::Range;
 
 use anyhow::{Result, ensure};
 use serde_json::{Map, Value, json};
@@ -17,6 +19,11 @@ use crate::shard::{Problem, Shard};
 const BUDGET: usize = 8192;
 /// On the CPU, where what lies in the caches is quicker.
 const CPU_BUDGET: usize = 2048;
+
+/// Sequences that are sorted by length together, at most: what is held of a shard at once.
+const SEQUENCES: usize = 4096;
+/// Their tokens at most, unless one text has more.
+const TOKENS: usize = 1 << 17;
 
 /// What was counted of the predictions of a classifier, or of a regression.
 #[derive(Debug)]
@@ -152,32 +159,57 @@ pub fn sweep(
     Ok(())
 }
 
-/// Lengths of every sequence of a shard, in tokens.
-pub fn lengths(shard: &Shard) -> Vec<usize> {
-    (0..shard.len()).map(|i| shard.view(i).tokens.len()).collect()
+/// Numbers of texts that are scored together, from first to last; `texts` says which sequences each is in.
+fn stretches(shard: &Shard, texts: impl Iterator<Item = Range<usize>>) -> Vec<Range<usize>> {
+    let mut all: Vec<Range<usize>> = Vec::new();
+    let (mut sequences, mut tokens) = (0, 0);
+    for (text, of) in texts.enumerate() {
+        let own = (of.len(), lengths(shard, of).iter().sum::<usize>());
+        (sequences, tokens) = (sequences + own.0, tokens + own.1);
+        match all.last_mut() {
+            Some(last) if sequences <= SEQUENCES && tokens <= TOKENS => last.end = text + 1,
+            _ => {
+                all.push(text..text + 1);
+                (sequences, tokens) = own;
+            }
+        }
+    }
+    all
 }
 
-/// Scores `model` on labelled texts; `each` gets every text's number and its probabilities or its number, in no fixed
-/// order.
+/// Tokens of each of some sequences.
+fn lengths(shard: &Shard, of: Range<usize>) -> Vec<usize> {
+    of.map(|i| shard.view(i).tokens.len()).collect()
+}
+
+/// Scores `model` on labelled texts; `each` gets every text's number and its probabilities or its number, in order.
 pub fn labelled(
     model: &SequenceClassifier,
     rows: &Labelled,
     place: Place,
-    each: &mut dyn FnMut(usize, Vec<f32>),
+    each: &mut dyn FnMut(usize, Vec<f32>) -> Result<()>,
 ) -> Result<LabelScores> {
-    let mut scores = LabelScores::new(rows.problem, rows.classes());
-    let (lengths, texts) = (lengths(rows.shard), rows.texts());
-    let ids = |i: usize| rows.example(i).ids;
-    classify((model, rows.problem), &ids, &lengths, texts, place, &mut |text, said| {
-        let answer = answer(&said, rows.problem);
-        scores.add(rows, text, &said, &answer);
-        each(text, answer);
-    })?;
+    let (problem, texts) = (rows.problem, rows.texts());
+    let mut scores = LabelScores::new(problem, rows.classes());
+    for stretch in stretches(rows.shard, texts.iter().cloned()) {
+        let own = &texts[stretch.clone()];
+        let (first, end) = (own[0].start, own[own.len() - 1].end);
+        let ids = |i: usize| rows.example(first + i).ids;
+        let own: Vec<_> = own.iter().map(|text| text.start - first..text.end - first).collect();
+        let mut answers = vec![Vec::new(); own.len()];
+        let lengths = lengths(rows.shard, first..end);
+        classify((model, problem), &ids, &lengths, &own, place, &mut |text, said| {
+            let answer = answer(&said, problem);
+            scores.add(rows, stretch.start + text, &said, &answer);
+            answers[text] = answer;
+        })?;
+        stretch.zip(answers).try_for_each(|(text, answer)| each(text, answer))?;
+    }
     scores.loss /= texts.len().max(1) as f64;
     Ok(scores)
 }
 
-/// Scores `model` on a masked shard; `done` is told how many sequences are.
+/// Scores `model` on a masked shard; `done` is told of each so many sequences.
 pub fn masked(
     model: &MaskedLm,
     shard: &Shard,
@@ -186,17 +218,18 @@ pub fn masked(
 ) -> Result<MaskedScores> {
     ensure!(shard.is_masked(), "it is not masked");
     let mut scores = MaskedScores::default();
-    let mut count = 0;
-    sweep(&|i| masked_item(&shard.view(i)), &lengths(shard), place, &mut |group, micro| {
-        let logits = model.logits(&micro.batch, &micro.masked, false);
-        scores.masked += micro.targets.numel() as u64;
-        scores.nats += cross_entropy(&logits, &micro.targets).double_value(&[]);
-        let right = logits.argmax(-1, false).eq_tensor(&micro.targets).sum(Kind::Int64);
-        scores.correct += right.int64_value(&[]) as u64;
-        count += group.len();
-        done(count);
-        Ok(())
-    })?;
+    for stretch in stretches(shard, (0..shard.len()).map(|i| i..i + 1)) {
+        let item = |i| masked_item(&shard.view(stretch.start + i));
+        sweep(&item, &lengths(shard, stretch.clone()), place, &mut |group, micro| {
+            let logits = model.logits(&micro.batch, &micro.masked, false);
+            scores.masked += micro.targets.numel() as u64;
+            scores.nats += cross_entropy(&logits, &micro.targets).double_value(&[]);
+            let right = logits.argmax(-1, false).eq_tensor(&micro.targets).sum(Kind::Int64);
+            scores.correct += right.int64_value(&[]) as u64;
+            done(group.len());
+            Ok(())
+        })?;
+    }
     ensure!(scores.masked > 0, "no token of it is masked: there is nothing to score");
     Ok(scores)
 }

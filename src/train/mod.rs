@@ -25,7 +25,7 @@ pub use adamw::{AdamW, AdamWArgs};
 pub use answer::Answerer;
 pub use batches::{BatchArgs, Feed, Item, Micro, Rows, Step, ids, micro_batches, order};
 pub use classify::{Classification, Labelled, unlabelled};
-pub use evaluate::{LabelScores, MaskedScores, labelled, lengths, masked, sweep};
+pub use evaluate::{LabelScores, MaskedScores, labelled, masked, sweep};
 pub use fit::{Best, Evaluation, Fit, FitArgs, Outcome, Task, Watch, fit};
 pub use guard::GuardArgs;
 pub use log::Log;

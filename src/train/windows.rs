@@ -12,7 +12,7 @@ use crate::model::SequenceClassifier;
 use crate::native::Place;
 use crate::nn::Ids;
 use crate::shard::Problem;
-use crate::text::Tokenizer;
+use crate::text::Encoded;
 
 /// Calls `each` with every text's number and what the model says of it, in no fixed order: logarithms of probabilities,
 /// where a text has any number of classes followed by those of the contrary; or the number. `texts` says which
@@ -43,21 +43,21 @@ pub fn classify(
     })
 }
 
-/// What the model says of every text, in the texts' order: the probability of each class, or the number.
+/// What the model says of every text, in the texts' order: the probability of each class, or the number. `texts` are
+/// the windows of each.
 pub fn of_texts(
     model: (&SequenceClassifier, Problem),
-    tokenizer: &Tokenizer,
-    texts: &[(&str, Option<&str>)],
+    texts: Vec<Vec<Encoded>>,
     place: Place,
 ) -> Result<Vec<Vec<f32>>> {
+    let mut all = vec![Vec::new(); texts.len()];
     let (mut sequences, mut windows): (Vec<Ids>, _) = (Vec::new(), Vec::new());
-    for pieces in tokenizer.pieces_batch(texts)? {
+    for pieces in texts {
         let start = sequences.len();
         sequences.extend(pieces.into_iter().map(batches::ids));
         windows.push(start..sequences.len());
     }
     let lengths: Vec<usize> = sequences.iter().map(|ids| ids.tokens.len()).collect();
-    let mut all = vec![Vec::new(); texts.len()];
     let item = |i: usize| sequences[i].clone();
     classify(model, &item, &lengths, &windows, place, &mut |text, logs| {
         all[text] = answer(&logs, model.1);

@@ -8,6 +8,7 @@ mod partial;
 mod progress;
 mod say;
 mod signal;
+mod spool;
 mod talk;
 
 use std::io::ErrorKind;
@@ -24,6 +25,7 @@ pub use output::{Output, apart, output, text_output};
 pub use progress::Progress;
 pub use say::{note, warn};
 pub use signal::{on_stop, stop_requested};
+pub use spool::Spool;
 pub use talk::{Talk, is_quiet, is_verbose};
 
 use crate::flags::Failure;

@@ -88,6 +88,18 @@ impl Output {
         Self { name, sink: BufWriter::with_capacity(BUFFER, Box::new(sink)), partial }
     }
 
+    /// Whether it has no name yet, and what was written can be written over.
+    pub fn can_overwrite(&self) -> bool {
+        self.partial.is_some()
+    }
+
+    /// Writes `start` over the first bytes of what was written, where `can_overwrite`.
+    pub fn overwrite(&mut self, start: &[u8]) -> Result<()> {
+        self.flush()?;
+        let partial = self.partial.iter().try_for_each(|partial| partial.overwrite(start));
+        Ok(partial.map_err(|error| named(&self.name, error))?)
+    }
+
     /// Flushes, and gives a file its name.
     pub fn commit(mut self) -> Result<()> {
         self.flush()?;

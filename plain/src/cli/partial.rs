@@ -1,7 +1,7 @@
 //! Files under a name of their own until they are whole. An error takes them along, and so do INT and TERM.
 
-use std::fs::{self, File, Permissions};
-use std::io;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -36,6 +36,11 @@ impl Partial {
         let (file, beside) = beside(path)?.into_parts();
         begun.push(beside.to_path_buf());
         Ok((Self { beside, path: path.to_owned() }, file))
+    }
+
+    /// Writes `start` over the first bytes of the file.
+    pub fn overwrite(&self, start: &[u8]) -> io::Result<()> {
+        OpenOptions::new().write(true).open(&self.beside)?.write_all(start)
     }
 
     /// Gives the file its name.

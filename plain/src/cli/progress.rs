@@ -20,6 +20,14 @@ impl Progress {
         Self::styled(what.to_owned(), total, "{pos}/{len} {msg}")
     }
 
+    /// A count whose end nobody knows.
+    pub fn endless(what: &'static str) -> Self {
+        let progress = Self::styled(what.to_owned(), 0, "");
+        progress.bar.unset_length();
+        progress.bar.set_style(style("{prefix} {spinner} {pos} {msg} {elapsed}"));
+        progress
+    }
+
     /// A download of so many bytes; 0 if nobody knows.
     pub fn bytes(what: &str, total: u64) -> Self {
         Self::styled(
@@ -35,8 +43,7 @@ impl Progress {
         if terminal && !super::is_quiet() {
             bar.set_draw_target(ProgressDrawTarget::stderr());
         }
-        let style = format!("{{prefix}} {{wide_bar}} {count} {{eta}} left");
-        bar.set_style(ProgressStyle::with_template(&style).unwrap_or(ProgressStyle::default_bar()));
+        bar.set_style(style(&format!("{{prefix}} {{wide_bar}} {count} {{eta}} left")));
         bar.set_prefix(what);
         Self { bar, said: Instant::now(), plain: !terminal && !super::is_quiet() }
     }
@@ -48,8 +55,8 @@ impl Progress {
             self.bar.set_message(message());
         } else if super::is_verbose() || self.said.elapsed() >= PAUSE {
             self.said = Instant::now();
-            let total = self.bar.length().unwrap_or(0);
-            super::note(format_args!("{} {at}/{total} {}", self.bar.prefix(), message()));
+            let total = self.bar.length().map_or(String::new(), |total| format!("/{total}"));
+            super::note(format_args!("{} {at}{total} {}", self.bar.prefix(), message()));
         }
     }
 
@@ -61,4 +68,8 @@ impl Progress {
     pub fn finish(self) {
         self.bar.finish_and_clear();
     }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or(ProgressStyle::default_bar())
 }

@@ -1,5 +1,6 @@
 //! Data sets in: the catalog, the readers, the splits, the built-in sample. No tensors here.
 
+mod arriving;
 mod batches;
 mod bytes;
 mod catalog;
@@ -25,6 +26,7 @@ mod table;
 mod texts;
 mod utf8;
 
+pub use arriving::Arriving;
 pub use batches::{in_batches, read as read_batch};
 pub use catalog::{Entry, catalog, listing};
 pub use dedup::{Found, Print, Seen};
@@ -32,7 +34,7 @@ pub use input::{Dataset, Examples, Input};
 pub use labels::LabelKind;
 pub use line::{Line, text_lines};
 pub use near::{Sketch, word};
-pub use read::{Format, Reading, name_of, open as records};
+pub use read::{Format, Reading, is_whole, name_of, open as records};
 pub use shelf::{fetch, files_named};
 pub use split::choose;
 pub use texts::hashes;

@@ -1,6 +1,9 @@
 //! Files to records: CSV, TSV, JSON lines, Parquet or plain text, compressed or not, one file after the other.
 
+use std::fs::File;
+use std::io;
 use std::iter;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -112,6 +115,15 @@ pub fn name_of(path: &Path) -> String {
 
 pub fn is_stdin(path: &Path) -> bool {
     path == Path::new("-")
+}
+
+/// Whether it is a file, all there, not what somebody may still be writing.
+pub fn is_whole(path: &Path) -> bool {
+    let is_file = |fd| File::from(fd).metadata().is_ok_and(|about| about.is_file());
+    match is_stdin(path) {
+        true => io::stdin().as_fd().try_clone_to_owned().is_ok_and(is_file),
+        false => path.is_file(),
+    }
 }
 
 /// Whether the name says a format that would pass for text but is none.

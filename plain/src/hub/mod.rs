@@ -37,6 +37,16 @@ const TOKENIZER: [&str; 7] = [
     "added_tokens.json",
 ];
 
+/// What sentence-transformers says beside a model of how vectors are made with it.
+const SENTENCE: [&str; 6] = [
+    "modules.json",
+    "1_Pooling/config.json",
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "config_sentence_transformers.json",
+];
+
 /// The directory of a model or an adapter: `name` where there is such a path, else a snapshot of the hub's
 /// repository, with config, tokenizer and weights.
 pub fn model(name: &Path) -> Result<PathBuf> {
@@ -52,6 +62,7 @@ pub fn model(name: &Path) -> Result<PathBuf> {
     }
     snapshot.fetch_those_of(&[CONFIG])?;
     snapshot.fetch_those_of(&TOKENIZER)?;
+    snapshot.fetch_those_of(&SENTENCE)?;
     snapshot.fetch_those_of(weights)?;
     Ok(snapshot.dir())
 }

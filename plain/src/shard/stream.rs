@@ -21,7 +21,7 @@ pub struct Segments {
 
 enum Source {
     Mapped(Arc<Mmap>),
-    Stream(Box<dyn Read>),
+    Stream(Box<dyn Read + Send>),
 }
 
 /// Opens a shard; `-` is standard input. A regular file is mapped, anything else is read as it comes.
@@ -44,13 +44,18 @@ pub fn segments(path: &Path) -> Result<Segments> {
 
 impl Segments {
     /// Segments from any reader; `name` is what errors call it.
-    pub fn stream(name: &str, reader: Box<dyn Read>) -> Self {
+    pub fn stream(name: &str, reader: Box<dyn Read + Send>) -> Self {
         Self { name: name.to_owned(), source: Source::Stream(reader), at: 0, failed: false }
     }
 
     /// What errors call it.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it is all there, in a file: nothing of it need be held in memory.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.source, Source::Mapped(_))
     }
 
     fn read(&mut self) -> Result<Option<Segment>> {
@@ -140,18 +145,17 @@ impl Iterator for Segments {
 /// An input that may be a shard or text.
 pub enum Input {
     Shard(Segments),
-    Text(Box<dyn BufRead>),
+    Text(Box<dyn BufRead + Send>),
 }
 
 /// Opens a shard or a text, whichever the first bytes say it is; `-` is standard input.
 pub fn shard_or_text(path: &Path) -> Result<Input> {
-    let mut reader: Box<dyn Read> = match path == Path::new("-") {
+    let mut reader: Box<dyn Read + Send> = match path == Path::new("-") {
         true => Box::new(io::stdin()),
         false => Box::new(File::open(path)?),
     };
-    let head = take(&mut reader, 9)?;
-    // The high bytes of a header's length are 0, and no text has NULs before a brace.
-    let is_shard = head.len() == 9 && head[5..8] == [0, 0, 0] && head[8] == b'{';
+    let head = head(&mut reader)?;
+    let is_shard = head.len() == 9 && begins_shard(&head);
     if is_shard && path.is_file() {
         return Ok(Input::Shard(segments(path)?));
     }
@@ -160,4 +164,44 @@ pub fn shard_or_text(path: &Path) -> Result<Input> {
         true => Input::Shard(Segments::stream(&path.display().to_string(), Box::new(whole))),
         false => Input::Text(Box::new(io::BufReader::new(whole))),
     })
+}
+
+/// The first 9 bytes, or fewer that no shard begins with: who writes a short line and waits is not waited for.
+fn head(reader: &mut dyn Read) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    while head.len() < 9 && begins_shard(&head) {
+        if reader.take(1).read_to_end(&mut head)? == 0 {
+            break;
+        }
+    }
+    Ok(head)
+}
+
+/// Whether these, up to 9 bytes, can be the first of a shard: its header has at most 0x05F5E100 bytes, and begins with a
+/// brace. No text has NULs there.
+fn begins_shard(head: &[u8]) -> bool {
+    let fits = |(at, &byte): (usize, &u8)| match at {
+        0..3 => true,
+        3 => byte <= 5,
+        4..8 => byte == 0,
+        _ => byte == b'{',
+    };
+    head.iter().enumerate().all(fits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_told_by_its_first_four_bytes() {
+        for (text, read) in
+            [("rain\n and more", 4), ("a\nb\nc\n", 4), ("{\"text\": \"a\"}", 4), ("a\n", 2)]
+        {
+            assert_eq!(head(&mut text.as_bytes()).unwrap().len(), read, "{text:?}");
+        }
+        let shard = [&2000u64.to_le_bytes()[..], b"{}"].concat();
+        let head = head(&mut &shard[..]).unwrap();
+        assert!(head.len() == 9 && begins_shard(&head));
+    }
 }

@@ -1,0 +1,121 @@
+//! Lines on their way in, read ahead on a thread of their own.
+
+use std::io::BufRead;
+use std::iter;
+use std::panic::resume_unwind;
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
+
+use anyhow::Result;
+
+use super::line::{Line, text_lines};
+
+/// Lines read ahead at most.
+const AHEAD: usize = 256;
+/// Bytes of text after which no further line is taken.
+const BYTES: usize = 1 << 22;
+
+/// What was read, and how the input ended if it did.
+pub type Taken = (Vec<Line>, Option<Result<()>>);
+
+/// The lines of an input, as they come. A bad line does not take the good ones before it along.
+pub struct Arriving {
+    lines: Receiver<Result<Line>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Arriving {
+    /// Begins to read; errors say `name:LINE: cause`.
+    pub fn new(name: &str, reader: impl BufRead + Send + 'static) -> Self {
+        let (send, lines) = mpsc::sync_channel(AHEAD);
+        let name = name.to_owned();
+        let thread = thread::spawn(move || {
+            // Where nobody takes them any more, there is nobody to tell.
+            let _ = text_lines(&name, reader).try_for_each(|line| send.send(line));
+        });
+        Self { lines, thread: Some(thread) }
+    }
+
+    /// The lines that are there, at least one and at most `most`: who writes a line gets its answer without writing more.
+    pub fn some(&mut self, most: usize) -> Taken {
+        let (first, rest) = (self.first(), self.lines.try_iter());
+        take(first, rest, most)
+    }
+
+    /// `most` lines, fewer only at the end, or where they are long.
+    pub fn full(&mut self, most: usize) -> Taken {
+        let (first, rest) = (self.first(), self.lines.iter());
+        take(first, rest, most)
+    }
+
+    fn first(&mut self) -> Option<Result<Line>> {
+        let first = self.lines.recv().ok();
+        if first.is_none()
+            && let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
+        {
+            resume_unwind(panic);
+        }
+        first
+    }
+}
+
+fn take(
+    first: Option<Result<Line>>,
+    rest: impl Iterator<Item = Result<Line>>,
+    most: usize,
+) -> Taken {
+    let Some(first) = first else { return (Vec::new(), Some(Ok(()))) };
+    let (mut lines, mut bytes) = (Vec::new(), 0);
+    for line in iter::once(first).chain(rest).take(most) {
+        match line {
+            Ok(line) => {
+                bytes += line.text.len() + line.pair.as_deref().map_or(0, str::len);
+                lines.push(line);
+            }
+            Err(error) => return (lines, Some(Err(error))),
+        }
+        if bytes >= BYTES {
+            break;
+        }
+    }
+    (lines, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufReader, Write, pipe};
+
+    use super::*;
+
+    #[test]
+    fn a_line_is_there_before_the_next_is_written() {
+        let (reader, mut writer) = pipe().unwrap();
+        let mut lines = Arriving::new("f", BufReader::new(reader));
+        for text in ["one", "two"] {
+            writeln!(writer, "{text}").unwrap();
+            let (some, end) = lines.some(10);
+            assert_eq!((some[0].text.as_str(), some.len(), end.is_none()), (text, 1, true));
+        }
+        drop(writer);
+        assert!(matches!(lines.some(10), (none, Some(Ok(()))) if none.is_empty()));
+    }
+
+    #[test]
+    fn good_lines_come_before_a_bad_one() {
+        let mut lines = Arriving::new("f", &b"a\nb\nc\n\xff\nd\n"[..]);
+        let (some, end) = lines.full(2);
+        assert_eq!((some.len(), end.is_none()), (2, true));
+        let (some, end) = lines.full(9);
+        let error = end.unwrap().unwrap_err();
+        assert_eq!((some[0].text.as_str(), some.len()), ("c", 1));
+        assert_eq!(format!("{error:#}"), "f:4: not UTF-8: byte 1 is 0xff");
+    }
+
+    #[test]
+    fn long_lines_are_fewer() {
+        let text = format!("{0}\n{0}\n{0}\n", "a".repeat(BYTES / 2));
+        let mut lines = Arriving::new("f", std::io::Cursor::new(text));
+        assert_eq!(lines.full(9).0.len(), 2);
+        assert_eq!(lines.full(9).0.len(), 1);
+    }
+}
