@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 use tch::Device;
 
-use crate::checkpoint::{Checkpoint, Head, Step, added_words, checked, fits, keep, read_texts};
+use crate::checkpoint::{Checkpoint, Head, Stamp, added_words, checked, fits, keep, read_texts};
 use crate::cli::{self, Progress, Stopped};
 use crate::flags::{fault, usage};
 use crate::metrics::Metric;
@@ -64,7 +64,7 @@ pub fn train<M: Headed>(
         note: &|message| cli::warn(message),
         tell: &|message| cli::note(message),
         keep: &mut |step| {
-            let step = Step { step, identity: identity.clone() };
+            let step = Stamp { step, identity: identity.clone() };
             keep(dir, (&step, args.fit.keep), saving.write, look)
         },
     };

@@ -108,7 +108,8 @@ fn open(input: &Path, args: &Args, sentence: Sentence, checkpoint: &Checkpoint) 
             tell(Some(length));
             let (mut tokenizer, own) = (tokenizer(checkpoint)?, sentence.max_length);
             if let Some(own) = own.filter(|_| length.max_length.is_none()) {
-                tokenizer.truncate(own)?;
+                let file = sentence.file.as_deref().unwrap_or(input);
+                tokenizer.truncate(own).with_context(|| file.display().to_string())?;
             }
             length.apply(&mut tokenizer)?;
             // Nobody waits for a line of what is there whole, nor for a file; fuller windows are quicker.

@@ -1,15 +1,13 @@
 use std::io::{self, BufReader, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::mpsc::{self, Receiver};
-use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Parser;
 use serde_json::Value;
 use tapt::checkpoint::Checkpoint;
 use tapt::cli::{self, Talk};
-use tapt::data::Arriving;
+use tapt::data::{Ahead, Arriving};
 use tapt::flags::usage;
 use tapt::native::Compute;
 use tapt::text::{Encoded, Length, Tokenizer};
@@ -86,9 +84,7 @@ fn run(args: Args) -> Result<()> {
     let (models, tokenizers): (Vec<_>, Vec<_>) =
         opened.collect::<Result<Vec<_>>>()?.into_iter().unzip();
     let mut out = cli::text_output(None)?;
-    let batches = ahead(tokenizers);
-    loop {
-        let Batch { count, texts, end } = batches.recv().context("standard input is not read")?;
+    for Batch { count, texts, end } in ahead(tokenizers) {
         let answers = models.iter().zip(texts?);
         let answers = answers.map(|(model, texts)| model.answers(texts, args.top, place));
         let answers: Vec<Vec<Value>> = answers.collect::<Result<_>>()?;
@@ -98,10 +94,9 @@ fn run(args: Args) -> Result<()> {
             }
         }
         out.flush()?;
-        if let Some(end) = end {
-            return end.and_then(|()| out.commit());
-        }
+        end.unwrap_or(Ok(()))?;
     }
+    out.commit()
 }
 
 /// Texts that go through the models together.
@@ -114,10 +109,9 @@ struct Batch {
 }
 
 /// The texts on standard input, those that are there at a time; the next ones are encoded while the models run.
-fn ahead(tokenizers: Vec<Tokenizer>) -> Receiver<Batch> {
+fn ahead(tokenizers: Vec<Tokenizer>) -> Ahead<Batch> {
     let mut lines = Arriving::new("standard input", BufReader::new(io::stdin()));
-    let (send, batches) = mpsc::sync_channel(0);
-    thread::spawn(move || {
+    Ahead::new(0, move |send| {
         loop {
             let (some, end) = lines.some(LINES);
             let texts: Vec<_> = some.iter().map(|l| (l.text.as_str(), l.pair.as_deref())).collect();
@@ -127,6 +121,5 @@ fn ahead(tokenizers: Vec<Tokenizer>) -> Receiver<Batch> {
                 break;
             }
         }
-    });
-    batches
+    })
 }

@@ -15,37 +15,45 @@ const BESIDE: &str = ".keeping";
 /// What a kept model is, beside its files. A directory without it is none of ours.
 const FILE: &str = "step.json";
 
-/// A step of a run.
+/// When a model was kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Step {
+pub struct Stamp {
     /// Steps done.
     pub step: u64,
     /// Of the run.
     pub identity: String,
 }
 
-/// Has `write` fill `dir/step-000120` and `look` at it before it takes its name. Of what was kept there before, the
-/// models of the same run's earlier steps stay, `most` in all; with 0 nothing is written.
+impl Stamp {
+    fn name(&self) -> String {
+        format!("step-{:06}", self.step)
+    }
+}
+
+/// Has `write` fill `dir/step-000120` and `look` at it before it takes its name. Of what this run kept there before, the
+/// models of earlier steps stay, `most` in all; with 0 nothing is written and nothing goes. Models of other runs stay, but
+/// for one of this name.
 pub fn keep(
     dir: &Path,
-    (step, most): (&Step, usize),
+    (step, most): (&Stamp, usize),
     write: impl FnOnce(&Path) -> Result<()>,
     look: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
+    if most == 0 {
+        return Ok(());
+    }
     let beside = dir.join(BESIDE);
     let named = || beside.display().to_string();
     if beside.exists() {
         fs::remove_dir_all(&beside).with_context(named)?;
     }
-    let (name, old) = (format!("step-{:06}", step.step), outdated(dir, step, most)?);
-    if most > 0 {
-        // Of the same name: adapters are called as their directory is.
-        let inner = beside.join(&name);
-        fs::create_dir_all(&inner).with_context(named)?;
-        write(&inner)?;
-        write_json(&inner.join(FILE), &json!(step))?;
-        look(&inner)?;
-    }
+    let (name, old) = (step.name(), outdated(dir, step, most)?);
+    // Of the same name: adapters are called as their directory is.
+    let inner = beside.join(&name);
+    fs::create_dir_all(&inner).with_context(named)?;
+    write(&inner)?;
+    write_json(&inner.join(FILE), &json!(step))?;
+    look(&inner)?;
     let gone = beside.join("gone");
     for path in old {
         // Away at once: what is removed file by file would be seen half removed.
@@ -53,25 +61,23 @@ pub fn keep(
         let to = gone.join(path.file_name().unwrap_or_default());
         fs::rename(&path, to).with_context(|| path.display().to_string())?;
     }
-    if most > 0 {
-        let to = dir.join(&name);
-        fs::rename(beside.join(&name), &to).with_context(|| to.display().to_string())?;
-        settle(dir);
-    }
-    match beside.exists() {
-        true => fs::remove_dir_all(&beside).with_context(named),
-        false => Ok(()),
-    }
+    let to = dir.join(&name);
+    fs::rename(inner, &to).with_context(|| to.display().to_string())?;
+    settle(dir);
+    fs::remove_dir_all(&beside).with_context(named)
 }
 
-/// The kept models in `dir` that make room for that of `step`: those of other runs and of later steps, an earlier one of its
-/// name, and the oldest where there would be more than `most`.
-fn outdated(dir: &Path, step: &Step, most: usize) -> Result<Vec<PathBuf>> {
+/// The kept models in `dir` that make room for that of `step`: those of later steps of its run, one of its name, and the
+/// oldest where there would be more than `most`.
+fn outdated(dir: &Path, step: &Stamp, most: usize) -> Result<Vec<PathBuf>> {
     let mut all: Vec<(u64, PathBuf)> = Vec::new();
     for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
         let path = entry?.path();
         let Some(found) = read(&path) else { continue };
-        let before = found.identity == step.identity && found.step < step.step;
+        if found.identity != step.identity && found.step != step.step {
+            continue;
+        }
+        let before = found.step < step.step;
         all.push((if before { found.step } else { 0 }, path));
     }
     // The latest first; steps count from 1.
@@ -80,9 +86,10 @@ fn outdated(dir: &Path, step: &Step, most: usize) -> Result<Vec<PathBuf>> {
     Ok(all.split_off(stay).into_iter().map(|(_, path)| path).collect())
 }
 
-/// What a directory says of the step it was kept at.
-fn read(dir: &Path) -> Option<Step> {
-    serde_json::from_slice(&fs::read(dir.join(FILE)).ok()?).ok()
+/// What a directory says of the step it was kept at; nothing if it was given another name since.
+fn read(dir: &Path) -> Option<Stamp> {
+    let stamp: Stamp = serde_json::from_slice(&fs::read(dir.join(FILE)).ok()?).ok()?;
+    dir.ends_with(stamp.name()).then_some(stamp)
 }
 
 #[cfg(test)]
@@ -101,7 +108,7 @@ mod tests {
     }
 
     fn kept(dir: &Path, step: u64, most: usize, identity: &str) -> Result<()> {
-        let step = Step { step, identity: identity.into() };
+        let step = Stamp { step, identity: identity.into() };
         let write = |to: &Path| Ok(fs::write(to.join("model.safetensors"), &step.identity)?);
         let look = |at: &Path| match at.join("model.safetensors").exists() && identity != "bad" {
             true => Ok(()),
@@ -125,9 +132,13 @@ mod tests {
         assert_eq!(names(dir), ["step-000001", "step-000010"]);
         kept(dir, 15, 3, "a").unwrap();
         kept(dir, 20, 3, "b").unwrap();
-        assert_eq!(names(dir), ["step-000001", "step-000020"]);
+        let all = ["step-000001", "step-000010", "step-000015", "step-000020"];
+        assert_eq!(names(dir), all, "those of another run stay");
         kept(dir, 25, 0, "b").unwrap();
-        assert_eq!(names(dir), ["step-000001"]);
+        assert_eq!(names(dir), all);
+        fs::rename(dir.join("step-000020"), dir.join("good")).unwrap();
+        kept(dir, 15, 1, "b").unwrap();
+        assert_eq!(names(dir), ["good", "step-000001", "step-000010", "step-000015"]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod words;
 pub use adapter::{Adapter, save_trained};
 pub use checked::checked;
 pub use fits::{fits, tokenizer, tokenizer_digest};
-pub use kept::{Step, keep};
+pub use kept::{Stamp, keep};
 pub use load::{Checkpoint, Head, Loaded};
 pub use save::{class_config, copy_tokenizer, mlm_config, save_model, untied_config};
 pub use sentence::Sentence;

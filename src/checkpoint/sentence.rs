@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -40,6 +40,8 @@ pub struct Sentence {
     pub prompt: String,
     /// Whether texts are put in lower case, whatever the tokenizer does.
     pub lower_case: bool,
+    /// Whether the vectors of the prompt's tokens are left out.
+    skips_prompt: bool,
 }
 
 #[derive(Deserialize)]
@@ -83,10 +85,13 @@ impl Sentence {
             let name = kind.rsplit('.').next().unwrap_or_default();
             match name {
                 name if ENCODERS.contains(&name) => all.take_settings(&dir.join(path))?,
-                "Pooling" if !overruled => all.pool = Some(pool(&dir.join(path))?),
-                "Normalize" => all.normalize = true,
+                "Pooling" if !overruled => {
+                    let (pool, skips_prompt) = pool(&dir.join(path))?;
+                    (all.pool, all.skips_prompt) = (Some(pool), skips_prompt);
+                }
+                "Normalize" if !overruled => all.normalize = true,
                 // It drops while training only.
-                "Pooling" | "Dropout" => {}
+                "Dropout" => {}
                 _ if overruled => {}
                 name => {
                     let known = "Transformer, Pooling, Normalize";
@@ -95,11 +100,8 @@ impl Sentence {
                 }
             }
         }
-        if let Some(Prompts { mut prompts, default_prompt_name: Some(name) }) =
-            json(&dir.join(PROMPTS))?
-        {
-            all.prompt = prompts.remove(&name).unwrap_or_default();
-        }
+        all.prompt = prompt(&dir.join(PROMPTS))?;
+        ensure!(!all.skips_prompt || all.prompt.is_empty(), unpooled(&file));
         Ok(all)
     }
 
@@ -136,19 +138,41 @@ impl Sentence {
 
     /// A text as it is to be encoded.
     pub fn prepare(&self, text: String) -> String {
-        let text = if self.prompt.is_empty() { text } else { format!("{}{text}", self.prompt) };
+        self.cased(if self.prompt.is_empty() { text } else { format!("{}{text}", self.prompt) })
+    }
+
+    /// In lower case, if texts are.
+    pub fn cased(&self, text: String) -> String {
         if self.lower_case { text.to_lowercase() } else { text }
     }
 }
 
-/// The one mode of pooling that is set.
-fn pool(dir: &Path) -> Result<Pool> {
+/// What stands before every text.
+fn prompt(file: &Path) -> Result<String> {
+    let Some(Prompts { mut prompts, default_prompt_name: Some(name) }) = json(file)? else {
+        return Ok(String::new());
+    };
+    let cause = || format!("{}: default_prompt_name {name} is none of its prompts", file.display());
+    prompts.remove(&name).ok_or_else(|| fault(cause(), "name one of them, or leave the key out"))
+}
+
+fn unpooled(file: &Path) -> anyhow::Error {
+    let cause = "a prompt whose tokens pooling leaves out (include_prompt) is not known here";
+    fault(format!("{}: {cause}", file.display()), OVERRULED)
+}
+
+/// The one mode of pooling that is set, and whether it leaves out a prompt.
+fn pool(dir: &Path) -> Result<(Pool, bool)> {
     let file = dir.join("config.json");
     let named = || file.display().to_string();
     let missing = || fault(format!("{}: no such file, which {MODULES} names", named()), OVERRULED);
     let config: HashMap<String, Value> = json(&file)?.ok_or_else(missing)?;
-    let mut modes: Vec<&str> = match config.get("pooling_mode").and_then(Value::as_str) {
-        Some(mode) => vec![mode],
+    let skips_prompt = config.get("include_prompt") == Some(&Value::Bool(false));
+    let mut modes: Vec<&str> = match config.get("pooling_mode") {
+        Some(Value::Array(modes)) => {
+            modes.iter().map(|mode| mode.as_str().unwrap_or("?")).collect()
+        }
+        Some(mode) => vec![mode.as_str().unwrap_or("?")],
         None => {
             let set = config.iter().filter(|(_, is)| **is == Value::Bool(true));
             set.filter_map(|(key, _)| key.strip_prefix("pooling_mode_")).collect()
@@ -157,9 +181,9 @@ fn pool(dir: &Path) -> Result<Pool> {
     modes.sort_unstable();
     let cause = match modes[..] {
         // What is said of no mode is the mean, there as here.
-        [] | ["mean" | "mean_tokens"] => return Ok(Pool::Mean),
-        ["cls" | "cls_token"] => return Ok(Pool::Cls),
-        ["max" | "max_tokens"] => return Ok(Pool::Max),
+        [] | ["mean" | "mean_tokens"] => return Ok((Pool::Mean, skips_prompt)),
+        ["cls" | "cls_token"] => return Ok((Pool::Cls, skips_prompt)),
+        ["max" | "max_tokens"] => return Ok((Pool::Max, skips_prompt)),
         [mode] => format!("{}: pooling {mode} is none of mean, cls, max", named()),
         _ => {
             let modes = modes.join(" and ");

@@ -4,7 +4,7 @@ use tch::{Kind, Reduction, Tensor};
 
 use super::{Architecture, Encoder, Sizes};
 use crate::native;
-use crate::nn::{Activation, Batch, Dropout, Init, LayerNorm, Linear, Scope};
+use crate::nn::{Activation, Batch, Dropout, Init, LayerNorm, Linear, Scope, Turned};
 
 /// What an architecture calls the parts of its MLM head.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +36,7 @@ pub struct MaskedLm {
     norm: LayerNorm,
     activation: Activation,
     untied: Option<Tensor>,
+    turned: Turned,
     bias: Tensor,
 }
 
@@ -53,6 +54,7 @@ impl MaskedLm {
             norm,
             activation: names.activation,
             untied,
+            turned: Turned::default(),
             bias: root.at(names.bias).parameter("bias", &[sizes.vocab], Init::Zeros),
             encoder,
         }
@@ -67,9 +69,11 @@ impl MaskedLm {
     pub fn logits(&self, batch: &Batch, masked: &Tensor, train: bool) -> Tensor {
         let xs = self.encoder.forward_at(masked, batch, train);
         let xs = self.activation.forward(&self.dense.forward(&xs, train));
-        let (xs, untied) =
-            (self.norm.forward(&xs), self.untied.as_ref().map(Tensor::shallow_clone));
-        let decoder = untied.unwrap_or_else(|| self.encoder.words().rows(xs.kind()));
+        let xs = self.norm.forward(&xs);
+        let decoder = match &self.untied {
+            Some(own) => self.turned.of(own, xs.kind()),
+            None => self.encoder.words().rows(xs.kind()),
+        };
         native::linear(&xs, &decoder, Some(&self.bias))
     }
 }

@@ -13,10 +13,11 @@ use crate::native;
 
 /// A weight in the numbers that are computed in: turned once and for all, where it does not train.
 #[derive(Debug, Default)]
-struct Turned(OnceCell<Tensor>);
+pub struct Turned(OnceCell<Tensor>);
 
 impl Turned {
-    fn of(&self, weight: &Tensor, kind: Kind) -> Tensor {
+    /// `weight`, always the same one, in numbers of `kind`.
+    pub fn of(&self, weight: &Tensor, kind: Kind) -> Tensor {
         if weight.kind() == kind || weight.requires_grad() {
             return weight.shallow_clone();
         }

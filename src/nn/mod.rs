@@ -8,6 +8,6 @@ mod scope;
 
 pub use attention::Attention;
 pub use batch::{Batch, Chosen, Ids};
-pub use layers::{Activation, AddNorm, Affine, Dropout, Embedding, LayerNorm, Linear};
+pub use layers::{Activation, AddNorm, Affine, Dropout, Embedding, LayerNorm, Linear, Turned};
 pub use plan::{Branch, Delta, Everything, Nothing, Peft, Prefix, Table};
 pub use scope::{Init, Parameter, Parameters, Scope};

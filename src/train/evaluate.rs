@@ -24,6 +24,8 @@ const CPU_BUDGET: usize = 2048;
 const SEQUENCES: usize = 4096;
 /// Their tokens at most, unless one text has more.
 const TOKENS: usize = 1 << 17;
+/// Numbers that are kept of them at most, 128 MiB.
+const NUMBERS: usize = 1 << 25;
 
 /// What was counted of the predictions of a classifier, or of a regression.
 #[derive(Debug)]
@@ -159,15 +161,21 @@ pub fn sweep(
     Ok(())
 }
 
-/// Numbers of texts that are scored together, from first to last; `texts` says which sequences each is in.
-fn stretches(shard: &Shard, texts: impl Iterator<Item = Range<usize>>) -> Vec<Range<usize>> {
+/// Numbers of texts that are scored together, from first to last; `texts` says which sequences each is in, `each` how
+/// many numbers are kept of one.
+fn stretches(
+    shard: &Shard,
+    texts: impl Iterator<Item = Range<usize>>,
+    each: usize,
+) -> Vec<Range<usize>> {
+    let most = SEQUENCES.min(NUMBERS / each.max(1)).max(1);
     let mut all: Vec<Range<usize>> = Vec::new();
     let (mut sequences, mut tokens) = (0, 0);
     for (text, of) in texts.enumerate() {
         let own = (of.len(), lengths(shard, of).iter().sum::<usize>());
         (sequences, tokens) = (sequences + own.0, tokens + own.1);
         match all.last_mut() {
-            Some(last) if sequences <= SEQUENCES && tokens <= TOKENS => last.end = text + 1,
+            Some(last) if sequences <= most && tokens <= TOKENS => last.end = text + 1,
             _ => {
                 all.push(text..text + 1);
                 (sequences, tokens) = own;
@@ -191,7 +199,7 @@ pub fn labelled(
 ) -> Result<LabelScores> {
     let (problem, texts) = (rows.problem, rows.texts());
     let mut scores = LabelScores::new(problem, rows.classes());
-    for stretch in stretches(rows.shard, texts.iter().cloned()) {
+    for stretch in stretches(rows.shard, texts.iter().cloned(), rows.classes()) {
         let own = &texts[stretch.clone()];
         let (first, end) = (own[0].start, own[own.len() - 1].end);
         let ids = |i: usize| rows.example(first + i).ids;
@@ -218,7 +226,7 @@ pub fn masked(
 ) -> Result<MaskedScores> {
     ensure!(shard.is_masked(), "it is not masked");
     let mut scores = MaskedScores::default();
-    for stretch in stretches(shard, (0..shard.len()).map(|i| i..i + 1)) {
+    for stretch in stretches(shard, (0..shard.len()).map(|i| i..i + 1), 1) {
         let item = |i| masked_item(&shard.view(stretch.start + i));
         sweep(&item, &lengths(shard, stretch.clone()), place, &mut |group, micro| {
             let logits = model.logits(&micro.batch, &micro.masked, false);

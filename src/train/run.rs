@@ -109,10 +109,17 @@ impl Run {
         settings: &Value,
         inputs: &Value,
     ) -> Result<Self> {
-        let same = base.is_some_and(|base| base.canonicalize().ok() == dir.canonicalize().ok());
+        let within = |base: &Path| {
+            let (base, dir) = (base.canonicalize().ok(), dir.canonicalize().ok());
+            // A model that was kept there is one of those that make room for others.
+            let kept = |base: &Path| {
+                base.join("step.json").exists().then(|| base.parent().map(Path::to_owned))
+            };
+            base.is_some_and(|base| kept(&base).flatten() == dir || Some(base) == dir)
+        };
         ensure!(
-            !same,
-            "{}: is the model to start from; -o must be another directory",
+            !base.is_some_and(within),
+            "{}: holds the model to start from; -o must be another directory",
             dir.display()
         );
         let lock = lock(dir)?;
@@ -128,8 +135,8 @@ impl Run {
         Ok(Self { identity, state, log, _lock: lock })
     }
 
-    /// Trains to the end; the best weights are in the model then, or the last that a guard let pass, or the last. Gives the event to log once the
-    /// model is saved; nothing if the run was asked to stop, and its state is saved.
+    /// Trains to the end; the best weights are in the model then, or the last that a guard let pass, or the last. Gives
+    /// the event to log once the model is saved; nothing if the run was asked to stop, and its state is saved.
     pub fn train(
         &mut self,
         task: &mut dyn Task,

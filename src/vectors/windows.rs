@@ -1,15 +1,13 @@
 //! Sequences in windows: the next one is read and encoded while the model has the one before.
 
 use std::io::BufRead;
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::SyncSender;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::checkpoint::{Checkpoint, Sentence, fits};
-use crate::data::Arriving;
+use crate::data::{Ahead, Arriving};
 use crate::model::Sizes;
 use crate::nn::Ids;
 use crate::shard::{Segments, Shard, agree};
@@ -106,24 +104,19 @@ fn check(shard: &Shard, dir: &Path, sizes: &Sizes) -> Result<()> {
 }
 
 /// The windows of a source, in order. What is whole comes before an error.
-pub struct Windows {
-    windows: Receiver<Result<Window>>,
-    thread: Option<JoinHandle<()>>,
-}
+pub struct Windows(Ahead<Result<Window>>);
 
 impl Windows {
     /// Begins to read and to encode.
     pub fn new(source: Source, limits: Limits) -> Self {
         // Of no length: one window waits while the model has another.
-        let (send, windows) = mpsc::sync_channel(0);
-        let thread = thread::spawn(move || {
+        Self(Ahead::new(0, move |send| {
             let mut filling = Filling { limits, window: Window::default(), tokens: 0, send };
             let given = source.give(&mut filling);
             let given = filling.hand_on().and(given);
             // Where the model has stopped, it knows why.
             given.or_else(|error| filling.send.send(Err(error))).unwrap_or_default();
-        });
-        Self { windows, thread: Some(thread) }
+        }))
     }
 }
 
@@ -131,13 +124,7 @@ impl Iterator for Windows {
     type Item = Result<Window>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let window = self.windows.recv().ok();
-        if window.is_none()
-            && let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
-        {
-            resume_unwind(panic);
-        }
-        window
+        self.0.next()
     }
 }
 
@@ -209,7 +196,9 @@ impl Filling {
                 true => lines.full(SEQUENCES),
                 false => lines.some(SEQUENCES),
             };
-            let some = some.into_iter().map(|line| (sentence.prepare(line.text), line.pair));
+            let some = some.into_iter().map(|line| {
+                (sentence.prepare(line.text), line.pair.map(|pair| sentence.cased(pair)))
+            });
             let some: Vec<(String, Option<String>)> = some.collect();
             let texts: Vec<_> = some.iter().map(|(a, b)| (a.as_str(), b.as_deref())).collect();
             for pieces in tokenizer.pieces_batch(&texts)? {

@@ -2,17 +2,16 @@
 
 use std::io::BufRead;
 use std::iter;
-use std::panic::resume_unwind;
-use std::sync::mpsc::{self, Receiver};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Condvar, Mutex};
 
 use anyhow::Result;
 
+use super::ahead::Ahead;
 use super::line::{Line, text_lines};
 
 /// Lines read ahead at most.
 const AHEAD: usize = 256;
-/// Bytes of text after which no further line is taken.
+/// Bytes of text after which no further line is read ahead, nor taken along.
 const BYTES: usize = 1 << 22;
 
 /// What was read, and how the input ended if it did.
@@ -20,42 +19,69 @@ pub type Taken = (Vec<Line>, Option<Result<()>>);
 
 /// The lines of an input, as they come. A bad line does not take the good ones before it along.
 pub struct Arriving {
-    lines: Receiver<Result<Line>>,
-    thread: Option<JoinHandle<()>>,
+    lines: Ahead<Result<Line>>,
+    held: Arc<Held>,
+}
+
+/// Bytes of the lines that were read and not taken yet.
+#[derive(Default)]
+struct Held {
+    bytes: Mutex<usize>,
+    fewer: Condvar,
+}
+
+impl Held {
+    /// Waits until there is room, and takes it.
+    fn add(&self, bytes: usize) {
+        let Ok(held) = self.bytes.lock() else { return };
+        let held = self.fewer.wait_while(held, |held| *held >= BYTES);
+        held.into_iter().for_each(|mut held| *held = held.saturating_add(bytes));
+    }
+
+    fn take(&self, bytes: usize) {
+        self.bytes.lock().into_iter().for_each(|mut held| *held = held.saturating_sub(bytes));
+        self.fewer.notify_one();
+    }
+}
+
+fn size(line: &Result<Line>) -> usize {
+    let size = |line: &Line| line.text.len() + line.pair.as_deref().map_or(0, str::len);
+    line.as_ref().map_or(0, size)
 }
 
 impl Arriving {
     /// Begins to read; errors say `name:LINE: cause`.
     pub fn new(name: &str, reader: impl BufRead + Send + 'static) -> Self {
-        let (send, lines) = mpsc::sync_channel(AHEAD);
-        let name = name.to_owned();
-        let thread = thread::spawn(move || {
+        let (name, held) = (name.to_owned(), Arc::new(Held::default()));
+        let own = held.clone();
+        let lines = Ahead::new(AHEAD, move |send| {
             // Where nobody takes them any more, there is nobody to tell.
-            let _ = text_lines(&name, reader).try_for_each(|line| send.send(line));
+            let _ = text_lines(&name, reader).try_for_each(|line| {
+                own.add(size(&line));
+                send.send(line)
+            });
         });
-        Self { lines, thread: Some(thread) }
+        Self { lines, held }
     }
 
     /// The lines that are there, at least one and at most `most`: who writes a line gets its answer without writing more.
     pub fn some(&mut self, most: usize) -> Taken {
-        let (first, rest) = (self.first(), self.lines.try_iter());
-        take(first, rest, most)
+        let first = self.lines.next();
+        let rest = self.lines.there();
+        take(first, rest, most, &self.held)
     }
 
     /// `most` lines, fewer only at the end, or where they are long.
     pub fn full(&mut self, most: usize) -> Taken {
-        let (first, rest) = (self.first(), self.lines.iter());
-        take(first, rest, most)
+        let first = self.lines.next();
+        take(first, &mut self.lines, most, &self.held)
     }
+}
 
-    fn first(&mut self) -> Option<Result<Line>> {
-        let first = self.lines.recv().ok();
-        if first.is_none()
-            && let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
-        {
-            resume_unwind(panic);
-        }
-        first
+impl Drop for Arriving {
+    /// The thread that reads sees that it is not wanted any more.
+    fn drop(&mut self) {
+        self.held.take(usize::MAX);
     }
 }
 
@@ -63,15 +89,15 @@ fn take(
     first: Option<Result<Line>>,
     rest: impl Iterator<Item = Result<Line>>,
     most: usize,
+    held: &Held,
 ) -> Taken {
     let Some(first) = first else { return (Vec::new(), Some(Ok(()))) };
     let (mut lines, mut bytes) = (Vec::new(), 0);
     for line in iter::once(first).chain(rest).take(most) {
+        bytes += size(&line);
+        held.take(size(&line));
         match line {
-            Ok(line) => {
-                bytes += line.text.len() + line.pair.as_deref().map_or(0, str::len);
-                lines.push(line);
-            }
+            Ok(line) => lines.push(line),
             Err(error) => return (lines, Some(Err(error))),
         }
         if bytes >= BYTES {

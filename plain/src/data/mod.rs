@@ -1,5 +1,6 @@
 //! Data sets in: the catalog, the readers, the splits, the built-in sample. No tensors here.
 
+mod ahead;
 mod arriving;
 mod batches;
 mod bytes;
@@ -26,6 +27,7 @@ mod table;
 mod texts;
 mod utf8;
 
+pub use ahead::Ahead;
 pub use arriving::Arriving;
 pub use batches::{in_batches, read as read_batch};
 pub use catalog::{Entry, catalog, listing};

@@ -166,15 +166,20 @@ pub fn shard_or_text(path: &Path) -> Result<Input> {
     })
 }
 
-/// The first 9 bytes, or fewer that no shard begins with: who writes a short line and waits is not waited for.
+/// The first 9 bytes, or fewer that no shard begins with or that end a line: who writes a short one and waits is not
+/// waited for.
 fn head(reader: &mut dyn Read) -> io::Result<Vec<u8>> {
-    let mut head = Vec::new();
-    while head.len() < 9 && begins_shard(&head) {
-        if reader.take(1).read_to_end(&mut head)? == 0 {
-            break;
+    let (mut head, mut read) = ([0; 9], 0);
+    let open = |head: &[u8]| begins_shard(head) && head.last() != Some(&b'\n');
+    while read < head.len() && open(&head[..read]) {
+        match reader.read(&mut head[read..]) {
+            Ok(0) => break,
+            Ok(count) => read += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
-    Ok(head)
+    Ok(head[..read].to_vec())
 }
 
 /// Whether these, up to 9 bytes, can be the first of a shard: its header has at most 0x05F5E100 bytes, and begins with a
@@ -194,14 +199,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_told_by_its_first_four_bytes() {
-        for (text, read) in
-            [("rain\n and more", 4), ("a\nb\nc\n", 4), ("{\"text\": \"a\"}", 4), ("a\n", 2)]
-        {
-            assert_eq!(head(&mut text.as_bytes()).unwrap().len(), read, "{text:?}");
+    fn a_text_is_told_by_its_first_bytes() {
+        for text in ["rain\n and more", "a\nb\nc\n", "{\"text\": \"a\"}", "a\n", ""] {
+            let head = head(&mut text.as_bytes()).unwrap();
+            assert!(text.as_bytes().starts_with(&head));
+            assert!(head.len() < 9 || !begins_shard(&head), "{text:?}");
         }
         let shard = [&2000u64.to_le_bytes()[..], b"{}"].concat();
         let head = head(&mut &shard[..]).unwrap();
         assert!(head.len() == 9 && begins_shard(&head));
+    }
+
+    #[test]
+    fn who_writes_a_short_line_is_not_waited_for() {
+        for line in ["a\n", "\n", "on\n"] {
+            let (mut reader, mut writer) = io::pipe().unwrap();
+            io::Write::write_all(&mut writer, line.as_bytes()).unwrap();
+            assert_eq!(head(&mut reader).unwrap(), line.as_bytes());
+        }
     }
 }
