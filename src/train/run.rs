@@ -110,12 +110,12 @@ impl Run {
         inputs: &Value,
     ) -> Result<Self> {
         let within = |base: &Path| {
-            let (base, dir) = (base.canonicalize().ok(), dir.canonicalize().ok());
+            let both = base.canonicalize().ok().zip(dir.canonicalize().ok());
             // A model that was kept there is one of those that make room for others.
-            let kept = |base: &Path| {
-                base.join("step.json").exists().then(|| base.parent().map(Path::to_owned))
+            let kept = |base: &Path, dir: &Path| {
+                base.join("step.json").exists() && base.parent() == Some(dir)
             };
-            base.is_some_and(|base| kept(&base).flatten() == dir || Some(base) == dir)
+            both.is_some_and(|(base, dir)| base == dir || kept(&base, &dir))
         };
         ensure!(
             !base.is_some_and(within),
