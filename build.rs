@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 const SOURCES: &str = "src/native/cpp";
 
+/// Operations of LibTorch that call them.
+const FACES: [&str; 3] = ["native", "attend", "by_row"];
+
 /// The kernels are compiled once for each of these and chosen at run time.
 const SETS: [(&str, &[&str]); 3] = [
     ("base", &[]),
@@ -27,10 +30,12 @@ fn main() {
 fn native(libraries: &Path) {
     let x86 = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64");
     for (name, flags) in SETS.iter().filter(|(name, _)| x86 || *name == "base") {
-        let table = format!("tapt_kernels_{name}");
         let mut build = compiler();
-        build.define("TAPT_KERNELS", table.as_str()).flag("-Wno-psabi").flags(*flags);
-        build.file(format!("{SOURCES}/kernels.cpp")).compile(&table);
+        for (table, file) in [("ATTENTION", "attention"), ("ROWS", "rows")] {
+            build.define(&format!("TAPT_{table}"), format!("tapt_{file}_{name}").as_str());
+            build.file(format!("{SOURCES}/{file}.cpp"));
+        }
+        build.flag("-Wno-psabi").flags(*flags).compile(&format!("tapt_kernels_{name}"));
     }
     let headers = headers(libraries);
     compiler()
@@ -38,7 +43,7 @@ fn native(libraries: &Path) {
         .flag(format!("-isystem{}", headers.display()))
         .flag_if_supported("-fopenmp")
         .define("NDEBUG", None)
-        .file(format!("{SOURCES}/native.cpp"))
+        .files(FACES.map(|file| format!("{SOURCES}/{file}.cpp")))
         .compile("tapt_native");
 }
 

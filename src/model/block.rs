@@ -45,14 +45,14 @@ pub struct Block {
     intermediate: Linear,
     output: Linear,
     output_norm: AddNorm,
-    config: BlockConfig,
+    activation: Activation,
 }
 
 impl Block {
     pub fn new(scope: &Scope, names: &BlockNames, config: BlockConfig) -> Self {
         let BlockConfig { hidden, intermediate, eps, init_std, .. } = config;
         let linear = |name, from, to| Linear::new(&scope.at(name), from, to, init_std);
-        let norm = |name| AddNorm::new(&scope.at(name), hidden, eps);
+        let norm = |name, p| AddNorm::new(&scope.at(name), hidden, eps, Dropout(p));
         Self {
             query: linear(names.query, hidden, hidden),
             key: linear(names.key, hidden, hidden),
@@ -64,11 +64,11 @@ impl Block {
                 Dropout(config.attention_dropout),
             ),
             attention_output: linear(names.attention_output, hidden, hidden),
-            attention_norm: norm(names.attention_norm),
+            attention_norm: norm(names.attention_norm, config.projection_dropout),
             intermediate: linear(names.intermediate, hidden, intermediate),
             output: linear(names.output, intermediate, hidden),
-            output_norm: norm(names.output_norm),
-            config,
+            output_norm: norm(names.output_norm, config.dropout),
+            activation: config.activation,
         }
     }
 
@@ -96,12 +96,10 @@ impl Block {
     /// What follows attention, token by token.
     fn after(&self, attended: Tensor, xs: &Tensor, train: bool) -> Tensor {
         let attended = self.attention_output.forward(&attended, train);
-        let attended = Dropout(self.config.projection_dropout).forward(attended, train);
         let xs = self.attention_norm.forward(attended, xs, train);
         let inner = self.intermediate.forward(&xs, train);
-        let inner = self.config.activation.forward(&inner);
+        let inner = self.activation.forward(&inner);
         let ys = self.output.forward(&inner, train);
-        let ys = Dropout(self.config.dropout).forward(ys, train);
         self.output_norm.forward(ys, &xs, train)
     }
 }

@@ -141,6 +141,9 @@ impl SequenceClassifier {
 
 /// Cross-entropy in nats, added up over rows: logits `[rows, classes]`, classes `[rows]`.
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Tensor {
+    if native::takes(logits) {
+        return native::cross_entropy(logits, targets);
+    }
     let none: Option<Tensor> = None;
     logits.totype(Kind::Float).cross_entropy_loss(targets, none, Reduction::Sum, -100, 0.0)
 }

@@ -4,5 +4,7 @@ mod memory;
 mod ops;
 mod place;
 
-pub use ops::{Rates, Slot, adamw, attention, dropout, linear, takes};
+pub use ops::{
+    Rates, Slot, adamw, add_norm, attention, cross_entropy, dropout, embedding, linear, takes,
+};
 pub use place::{Compute, Dtype, Place};

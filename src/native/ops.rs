@@ -1,4 +1,4 @@
-//! The face of `cpp/native.cpp`.
+//! The face of the operations in `cpp`.
 
 use std::ffi::{CStr, c_char};
 use std::ptr::{null, null_mut};
@@ -44,6 +44,28 @@ unsafe extern "C" {
     ) -> *mut c_char;
 
     fn tapt_dropout(out: *mut *mut C_tensor, xs: *const C_tensor, p: f64) -> *mut c_char;
+
+    fn tapt_add_norm(
+        out: *mut *mut C_tensor,
+        ys: *const C_tensor,
+        xs: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        eps: f64,
+        p: f64,
+    ) -> *mut c_char;
+
+    fn tapt_cross_entropy(
+        out: *mut *mut C_tensor,
+        logits: *const C_tensor,
+        targets: *const C_tensor,
+    ) -> *mut c_char;
+
+    fn tapt_embedding(
+        out: *mut *mut C_tensor,
+        weight: *const C_tensor,
+        ids: *const C_tensor,
+    ) -> *mut c_char;
 
     fn tapt_attention(
         out: *mut *mut C_tensor,
@@ -98,6 +120,28 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
 pub fn dropout(xs: &Tensor, p: f64) -> Tensor {
     // SAFETY: a live tensor; `made` checks what comes back.
     made(|out| unsafe { tapt_dropout(out, xs.as_ptr(), p) })
+}
+
+/// LayerNorm of `xs` and what dropout `p` leaves of `ys`, both `[rows, hidden]`, with the f32 `weight` and `bias` `[hidden]`.
+/// Differentiable. Panics on tensors that are not for it ([`takes`]).
+pub fn add_norm([ys, xs]: [&Tensor; 2], [weight, bias]: [&Tensor; 2], eps: f64, p: f64) -> Tensor {
+    let [ys, xs, weight, bias] = [ys, xs, weight, bias].map(Tensor::as_ptr);
+    // SAFETY: live tensors, whose shapes are checked there; `made` checks what comes back.
+    made(|out| unsafe { tapt_add_norm(out, ys, xs, weight, bias, eps, p) })
+}
+
+/// The cross-entropy of `logits` `[rows, classes]` to the classes `targets` `[rows]`, added up: an f32, in nats.
+/// Differentiable; shares of the classes are never stored. Panics on tensors that are not for it ([`takes`]).
+pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Tensor {
+    // SAFETY: live tensors, whose shapes and targets are checked there; `made` checks what comes back.
+    made(|out| unsafe { tapt_cross_entropy(out, logits.as_ptr(), targets.as_ptr()) })
+}
+
+/// Rows of `weight` `[count, size]` by `ids` `[rows]`. The gradient of a parameter on the CPU is added up where it lies,
+/// and not given to who asks for it otherwise.
+pub fn embedding(weight: &Tensor, ids: &Tensor) -> Tensor {
+    // SAFETY: live tensors; `made` checks what comes back.
+    made(|out| unsafe { tapt_embedding(out, weight.as_ptr(), ids.as_ptr()) })
 }
 
 /// Attention within each of the sequences of these lengths that lie end to end in `k` and `v` `[tokens, hidden]`, with

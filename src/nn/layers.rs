@@ -118,21 +118,29 @@ impl LayerNorm {
     }
 }
 
-/// The end of a sublayer: the residual connection and its LayerNorm, and what the plan adds to them.
+/// The end of a sublayer: dropout, the residual connection and its LayerNorm, and what the plan adds to them.
 #[derive(Debug)]
 pub struct AddNorm {
     norm: LayerNorm,
+    /// Of the sublayer's output.
+    dropout: Dropout,
     branch: Option<Box<dyn Branch>>,
 }
 
 impl AddNorm {
-    pub fn new(scope: &Scope, hidden: i64, eps: f64) -> Self {
+    pub fn new(scope: &Scope, hidden: i64, eps: f64, dropout: Dropout) -> Self {
         let norm = LayerNorm::new(scope, hidden, eps);
-        Self { norm, branch: scope.branch(hidden) }
+        Self { norm, dropout, branch: scope.branch(hidden) }
     }
 
     /// A sublayer's output `ys` and its input `xs`, both `[tokens, hidden]`, as one.
     pub fn forward(&self, ys: Tensor, xs: &Tensor, train: bool) -> Tensor {
+        let LayerNorm { weight, bias, eps } = &self.norm;
+        if self.branch.is_none() && native::takes(xs) && weight.kind() == Kind::Float {
+            let p = if train { self.dropout.0 } else { 0.0 };
+            return native::add_norm([&ys, xs], [weight, bias], *eps, p);
+        }
+        let ys = self.dropout.forward(ys, train);
         let branch = self.branch.as_ref();
         let branch = branch.map(|b| b.forward(&ys, xs, &self.norm, train).to_kind(ys.kind()));
         let sum = ys + xs;
@@ -162,7 +170,7 @@ impl Embedding {
     pub fn forward(&self, ids: &Tensor) -> Tensor {
         match &self.table {
             Some(table) => table.forward(ids, &self.weight),
-            None => Tensor::embedding(&self.weight, ids, -1, false, false),
+            None => native::embedding(&self.weight, ids),
         }
     }
 

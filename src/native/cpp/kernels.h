@@ -28,20 +28,64 @@ struct Head {
   uint64_t row;  // number of the first row among all rows that dropout sees
 };
 
+// The end of a sublayer, row by row: `sum` is what dropout leaves of `ys`, plus `xs`; `out` its LayerNorm. All are
+// [rows, hidden]; `mean` and `scale` (one over the deviation) are [rows].
 template <class T>
-struct Kernels {
-  // Floats of scratch that a head needs, forward or back.
-  long (*scratch)(long time, long size, bool back);
-  void (*attend)(const Head<T> *, float *scratch);
-  void (*attend_back)(const Head<T> *, float *scratch);
-  // ys = xs dropped, for `count` numbers of row `row`.
-  void (*drop)(const Dropout *, uint64_t row, long count, const T *xs, T *ys);
+struct Norm {
+  long hidden;
+  const T *ys, *xs;
+  const float *weight, *bias;
+  float eps;
+  Dropout dropout;
+  T *sum, *out;
+  float *mean, *scale;
+  // Back: gradients, of which `dys` is null where nothing is dropped and is `dsum` then; `dweight` and `dbias` [hidden] are
+  // added to, or null.
+  const T *dout;
+  T *dsum, *dys;
+  float *dweight, *dbias;
 };
 
-// Those of one instruction set.
-struct Set {
+// Cross-entropy, row by row: `logits` are [rows, classes], all else is [rows].
+template <class T>
+struct Loss {
+  long classes;
+  const T *logits;
+  const int64_t *targets;
+  float *losses;
+  float *logsums;  // the logarithm of the sum of the exponentials of a row
+  // Back: the gradient of each loss, and of the logits.
+  float dloss;
+  T *dlogits;
+};
+
+template <class T>
+struct Attention {
+  // Floats of scratch that a head needs, forward or back.
+  long (*scratch)(long time, long size, bool back);
+  void (*forward)(const Head<T> *, float *scratch);
+  void (*back)(const Head<T> *, float *scratch);
+};
+
+// Each of rows `first` to `last`.
+template <class T>
+struct Rows {
+  // ys = xs dropped, for `count` numbers of row `row`.
+  void (*drop)(const Dropout *, uint64_t row, long count, const T *xs, T *ys);
+  // Floats of scratch that LayerNorm needs.
+  long (*norm_scratch)(long hidden);
+  void (*norm)(const Norm<T> *, long first, long last, float *scratch);
+  void (*norm_back)(const Norm<T> *, long first, long last, float *scratch);
+  void (*loss)(const Loss<T> *, long first, long last);
+  void (*loss_back)(const Loss<T> *, long first, long last);
+};
+
+template <template <class> class Kernels>
+struct Both {
   Kernels<float> whole;
   Kernels<Bf16> half;
 };
 
-extern "C" const Set tapt_kernels_base, tapt_kernels_avx2, tapt_kernels_avx512;
+// Those of each set of instructions.
+extern "C" const Both<Attention> tapt_attention_base, tapt_attention_avx2, tapt_attention_avx512;
+extern "C" const Both<Rows> tapt_rows_base, tapt_rows_avx2, tapt_rows_avx512;

@@ -1,14 +1,7 @@
-// Attention within a sequence and dropout, on plain floats. No header with inline functions may be named here: compiled for
-// a later instruction set, the linker might choose that copy for every machine.
-#include "kernels.h"
+// Attention within a sequence, on plain floats. No header of others that has inline functions may be named here, see floats.h.
+#include "floats.h"
 
 namespace {
-
-// Sixteen floats: one register of AVX-512, two of AVX2, four of the base.
-constexpr long WIDTH = 16;
-typedef float Floats __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int32_t Ints __attribute__((vector_size(64), aligned(4), may_alias));
-typedef uint32_t Words __attribute__((vector_size(64), aligned(4), may_alias));
 
 // Queries whose scores lie in the cache at a time.
 constexpr long ROWS = 64;
@@ -18,67 +11,6 @@ constexpr int HIGH = 8, BROAD = 2;
 #else
 constexpr int HIGH = 6, BROAD = 1;
 #endif
-
-long round_up(long n) { return (n + WIDTH - 1) / WIDTH * WIDTH; }
-long least(long a, long b) { return a < b ? a : b; }
-
-// Threefry 4x32 with twelve rounds, the fewest that pass BigCrush (Salmon et al. 2011, table 2): sixteen counters at once,
-// four words of each. It only adds, rotates and exclusively-ors, which every instruction set does for all of them at once.
-Words turned(Words xs, int by) { return xs << by | xs >> (32 - by); }
-
-void mix(Words &a, Words &b, int by) {
-  a += b;
-  b = turned(b, by) ^ a;
-}
-
-void threefry(uint64_t seed, uint64_t row, uint32_t block, Words out[4]) {
-  constexpr int TURNS[8][2] = {{10, 26}, {11, 21}, {13, 27}, {23, 5}, {6, 20}, {17, 11}, {25, 10}, {18, 20}};
-  // The key has four words, of which the seed is two.
-  const uint32_t keys[5] = {uint32_t(seed), uint32_t(seed >> 32), 0, 0, uint32_t(seed) ^ uint32_t(seed >> 32) ^ 0x1BD11BDA};
-  Words xs[4] = {{}, Words{} + uint32_t(row), Words{} + uint32_t(row >> 32), {}};
-  for (uint32_t i = 0; i < WIDTH; i++) xs[0][i] = block * WIDTH + i;
-  for (int i = 0; i < 4; i++) xs[i] += keys[i];
-#pragma GCC unroll 12
-  for (int round = 0; round < 12; round++) {
-    const int *by = TURNS[round % 8];
-    mix(xs[0], xs[round % 2 ? 3 : 1], by[0]);
-    mix(xs[2], xs[round % 2 ? 1 : 3], by[1]);
-    if (round % 4 != 3) continue;
-    const int next = round / 4 + 1;
-    for (int i = 0; i < 4; i++) xs[i] += keys[(next + i) % 5];
-    xs[3] += uint32_t(next);
-  }
-  for (int i = 0; i < 4; i++) out[i] = xs[i];
-}
-
-// Numbers that one call of `factors` is for.
-constexpr long BLOCK = 4 * WIDTH;
-
-// What the numbers of a block of a row are multiplied by: 0 or the scale.
-void factors(const Dropout &dropout, uint64_t row, long block, float *to) {
-  Words words[4];
-  threefry(dropout.seed, row, uint32_t(block), words);
-  const Floats scale = Floats{} + dropout.scale;
-  for (int lane = 0; lane < 4; lane++)
-    *(Floats *)(to + lane * WIDTH) = words[lane] < dropout.below ? Floats{} : scale;
-}
-
-// e to the x for x at most 0, to a rounding or two: 2 to the n times a polynomial of the rest (Cephes' coefficients).
-Floats exponential(Floats x) {
-  x = x < -87.0f ? Floats{} - 87.0f : x;
-  const Floats turns = x * 1.44269504088896341f - 0.5f;
-  const Ints n = __builtin_convertvector(turns, Ints);
-  const Floats whole = __builtin_convertvector(n, Floats);
-  const Floats r = (x - whole * 0.693359375f) - whole * -2.12194440e-4f;
-  Floats p = Floats{} + 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
-  return p * (Floats)((n + 127) << 23);
-}
 
 // A matrix whose element (row, column) lies at `row * down + column * along`.
 struct Matrix {
@@ -123,24 +55,6 @@ void product(long rows, long columns, long inner, Matrix a, const float *b, long
   for (; j < columns; j += WIDTH) strip<1>(rows, inner, a, b + j, b_down, c + j, c_down, add);
 }
 
-float get(float x) { return x; }
-
-float get(Bf16 x) {
-  const uint32_t bits = uint32_t(x.bits) << 16;
-  float y;
-  __builtin_memcpy(&y, &bits, sizeof y);
-  return y;
-}
-
-void put(float x, float &to) { to = x; }
-
-void put(float x, Bf16 &to) {
-  uint32_t bits;
-  __builtin_memcpy(&bits, &x, sizeof bits);
-  const uint32_t nearest = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
-  to.bits = uint16_t(x == x ? nearest : 0x7FC0);
-}
-
 // Rows `stride` apart, end to end with zeros up to `width`.
 template <class T>
 void pack(long rows, long size, const T *from, long stride, float *to, long width) {
@@ -166,12 +80,6 @@ void unpack(long rows, long size, const float *from, long width, T *to, long str
 
 void clear(long count, float *at) {
   for (long i = 0; i < count; i++) at[i] = 0;
-}
-
-float sum(Floats xs) {
-  float all = 0;
-  for (int i = 0; i < WIDTH; i++) all += xs[i];
-  return all;
 }
 
 // Where things lie in the scratch of a head.
@@ -299,17 +207,9 @@ void attend_back(const Head<T> *head, float *scratch) {
   unpack(time, size, room.dv, room.size, head->dv, hidden);
 }
 
-template <class T>
-void drop(const Dropout *dropout, uint64_t row, long count, const T *xs, T *ys) {
-  float by[BLOCK];
-  for (long from = 0; from < count; from += BLOCK) {
-    factors(*dropout, row, from / BLOCK, by);
-    const long here = least(BLOCK, count - from);
-    for (long i = 0; i < here; i++) put(get(xs[from + i]) * by[i], ys[from + i]);
-  }
-}
-
 }  // namespace
 
-extern "C" const Set TAPT_KERNELS = {{scratch, attend<float>, attend_back<float>, drop<float>},
-                                     {scratch, attend<Bf16>, attend_back<Bf16>, drop<Bf16>}};
+extern "C" const Both<Attention> TAPT_ATTENTION = {
+    {scratch, attend<float>, attend_back<float>},
+    {scratch, attend<Bf16>, attend_back<Bf16>},
+};

@@ -1,0 +1,157 @@
+// What is computed row by row: dropout, the end of a sublayer, cross-entropy. No header of others that has inline functions may
+// be named here, see floats.h.
+#include "floats.h"
+
+namespace {
+
+template <class T>
+void drop(const Dropout *dropout, uint64_t row, long count, const T *xs, T *ys) {
+  float by[BLOCK];
+  for (long from = 0; from < count; from += BLOCK) {
+    factors(*dropout, row, from / BLOCK, by);
+    const long here = least(BLOCK, count - from);
+    for (long i = 0; i < here; i += WIDTH)
+      store(load(xs + from + i, here - i, 0) * *(Floats *)(by + i), ys + from + i, here - i);
+  }
+}
+
+// Where things lie in the scratch of a row: each has room for whole registers.
+struct Scratch {
+  long width;
+  float *row, *grads, *weight, *bias, *dweight, *dbias, *factors;
+
+  Scratch(long hidden, float *at) : width(round_up(hidden)) {
+    float **all[] = {&row, &grads, &weight, &bias, &dweight, &dbias, &factors};
+    for (float **each : all) *each = at, at += width;
+  }
+};
+
+long norm_scratch(long hidden) { return 7 * round_up(hidden) + BLOCK; }
+
+// With zeros at the end.
+void copy(long count, const float *from, float *to) {
+  for (long i = 0; i < count; i += WIDTH) store(load(from + i, count - i, 0), to + i);
+}
+
+void fill(const Dropout &dropout, long row, long hidden, float *to) {
+  for (long block = 0; block * BLOCK < hidden; block++) factors(dropout, row, block, to + block * BLOCK);
+}
+
+// The sum of a row, as it is written, and its mean and scale.
+template <class T>
+void norm_row(const Norm<T> *norm, const Scratch &room, long i) {
+  const long hidden = norm->hidden, at = i * hidden;
+  const bool drops = norm->dropout.below > 0;
+  if (drops) fill(norm->dropout, i, hidden, room.factors);
+  Floats sums = {};
+  for (long c = 0; c < hidden; c += WIDTH) {
+    const long left = hidden - c;
+    Floats ys = load(norm->ys + at + c, left, 0);
+    if (drops) ys *= *(Floats *)(room.factors + c);
+    store(ys + load(norm->xs + at + c, left, 0), norm->sum + at + c, left);
+    const Floats written = load(norm->sum + at + c, left, 0);
+    *(Floats *)(room.row + c) = written;
+    sums += written;
+  }
+  const float mean = sum(sums) / hidden;
+  Floats squares = {};
+  for (long c = 0; c < hidden; c++) room.row[c] -= mean;
+  for (long c = 0; c < room.width; c += WIDTH) squares += *(Floats *)(room.row + c) * *(Floats *)(room.row + c);
+  norm->mean[i] = mean, norm->scale[i] = 1 / __builtin_sqrtf(sum(squares) / hidden + norm->eps);
+}
+
+template <class T>
+void norm(const Norm<T> *norm, long first, long last, float *scratch) {
+  const long hidden = norm->hidden;
+  const Scratch room(hidden, scratch);
+  copy(hidden, norm->weight, room.weight);
+  copy(hidden, norm->bias, room.bias);
+  for (long i = first; i < last; i++) {
+    norm_row(norm, room, i);
+    for (long c = 0; c < hidden; c += WIDTH) {
+      const Floats xs = *(Floats *)(room.row + c) * norm->scale[i];
+      const Floats ys = xs * *(Floats *)(room.weight + c) + *(Floats *)(room.bias + c);
+      store(ys, norm->out + i * hidden + c, hidden - c);
+    }
+  }
+}
+
+// The gradient of a row's sum, and of what dropout was given.
+template <class T>
+void norm_row_back(const Norm<T> *norm, const Scratch &room, long i) {
+  const long hidden = norm->hidden, at = i * hidden;
+  const float mean = norm->mean[i], scale = norm->scale[i];
+  Floats of_grads = {}, of_products = {};
+  for (long c = 0; c < hidden; c += WIDTH) {
+    const Floats dout = load(norm->dout + at + c, hidden - c, 0);
+    // Beyond the end gradients are 0, and so is all that they are multiplied with.
+    const Floats xs = (load(norm->sum + at + c, hidden - c, 0) - mean) * scale;
+    const Floats grads = dout * *(Floats *)(room.weight + c);
+    *(Floats *)(room.dweight + c) += dout * xs;
+    *(Floats *)(room.dbias + c) += dout;
+    *(Floats *)(room.row + c) = xs, *(Floats *)(room.grads + c) = grads;
+    of_grads += grads, of_products += grads * xs;
+  }
+  const float grad = sum(of_grads) / hidden, along = sum(of_products) / hidden;
+  if (norm->dys) fill(norm->dropout, i, hidden, room.factors);
+  for (long c = 0; c < hidden; c += WIDTH) {
+    const Floats dsum = (*(Floats *)(room.grads + c) - grad - *(Floats *)(room.row + c) * along) * scale;
+    store(dsum, norm->dsum + at + c, hidden - c);
+    if (norm->dys) store(dsum * *(Floats *)(room.factors + c), norm->dys + at + c, hidden - c);
+  }
+}
+
+template <class T>
+void norm_back(const Norm<T> *norm, long first, long last, float *scratch) {
+  const long hidden = norm->hidden;
+  const Scratch room(hidden, scratch);
+  copy(hidden, norm->weight, room.weight);
+  for (long c = 0; c < room.width; c++) room.dweight[c] = room.dbias[c] = 0;
+  for (long i = first; i < last; i++) norm_row_back(norm, room, i);
+  if (!norm->dweight) return;
+  for (long c = 0; c < hidden; c++) norm->dweight[c] += room.dweight[c], norm->dbias[c] += room.dbias[c];
+}
+
+template <class T>
+void loss(const Loss<T> *loss, long first, long last) {
+  const long classes = loss->classes;
+  const float least_of_all = -__builtin_inff();
+  for (long i = first; i < last; i++) {
+    const T *row = loss->logits + i * classes;
+    Floats tops = Floats{} + least_of_all;
+    for (long c = 0; c < classes; c += WIDTH) {
+      const Floats xs = load(row + c, classes - c, least_of_all);
+      tops = xs > tops ? xs : tops;
+    }
+    float top = tops[0];
+    for (int lane = 1; lane < WIDTH; lane++) top = tops[lane] > top ? tops[lane] : top;
+    Floats sums = {};
+    for (long c = 0; c < classes; c += WIDTH)
+      sums += exponential(load(row + c, classes - c, least_of_all) - top);
+    loss->logsums[i] = top + __builtin_logf(sum(sums));
+    loss->losses[i] = loss->logsums[i] - get(row[loss->targets[i]]);
+  }
+}
+
+template <class T>
+void loss_back(const Loss<T> *loss, long first, long last) {
+  const long classes = loss->classes;
+  for (long i = first; i < last; i++) {
+    const T *row = loss->logits + i * classes;
+    T *grads = loss->dlogits + i * classes;
+    for (long c = 0; c < classes; c += WIDTH) {
+      const Floats shares = exponential(load(row + c, classes - c, 0) - loss->logsums[i]);
+      store(shares * loss->dloss, grads + c, classes - c);
+    }
+    const long target = loss->targets[i];
+    const float share = __builtin_expf(get(row[target]) - loss->logsums[i]);
+    put((share - 1) * loss->dloss, grads[target]);
+  }
+}
+
+}  // namespace
+
+extern "C" const Both<Rows> TAPT_ROWS = {
+    {drop<float>, norm_scratch, norm<float>, norm_back<float>, loss<float>, loss_back<float>},
+    {drop<Bf16>, norm_scratch, norm<Bf16>, norm_back<Bf16>, loss<Bf16>, loss_back<Bf16>},
+};
