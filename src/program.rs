@@ -46,6 +46,17 @@ impl<'a, M: Headed> Saving<'a, M> {
     }
 }
 
+/// Says what is to be known of a model before it trains, and how many tokens go through it at once.
+pub fn remark(
+    (dir, args): (&Path, &TrainArgs),
+    sizes: &Sizes,
+    (place, parameters): (Place, &Parameters),
+) {
+    parameters.remarks().iter().for_each(cli::note);
+    let settled = args.batch.micro_tokens.settle(dir, sizes, (place, parameters));
+    settled.iter().for_each(cli::note);
+}
+
 /// Trains with a progress bar, saves the model and ends the run; where what was saved is not the model, the run is not done:
 /// its state is kept. Fails with `Stopped` on a signal.
 pub fn train<M: Headed>(

@@ -115,7 +115,7 @@ fn run(args: Args) -> Result<()> {
     );
     let model = model.with_context(|| args.model.display().to_string())?;
     args.method.check(&*plan, &model.parameters)?;
-    model.parameters.remarks().iter().for_each(cli::note);
+    program::remark((&args.output, &args.run), &sizes, (place, &model.parameters));
 
     let rows = Labelled::new(&train, labels, problem).context("--train")?;
     let objective = args.objective.open(problem, (labels, &rows.counts()), place.device)?;

@@ -114,7 +114,7 @@ fn run(args: Args) -> Result<()> {
     let model = checkpoint.seeded(seeds.init()).masked_lm(&*plan, head, place.device);
     let model = model.with_context(|| from.display().to_string())?;
     args.method.check(&*plan, &model.parameters)?;
-    model.parameters.remarks().iter().for_each(cli::note);
+    program::remark((&args.output, &args.run), &sizes, (place, &model.parameters));
 
     let digest = |shard: &Option<Shard>| shard.as_ref().map(Shard::digest);
     let inputs = json!({"model": base, "train": rows.shard().digest(), "eval": digest(&eval), "guard": digest(&guard)});

@@ -22,6 +22,6 @@ pub use kept::{Stamp, keep};
 pub use load::{Checkpoint, Head, Loaded};
 pub use save::{class_config, copy_tokenizer, mlm_config, save_model, untied_config};
 pub use sentence::Sentence;
-pub use tensors::{read_tensors, write_tensors};
+pub use tensors::{read_about, read_tensors, write_tensors};
 pub use texts::{read_texts, write_texts};
 pub use words::added_words;

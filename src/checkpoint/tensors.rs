@@ -15,9 +15,7 @@ use super::durable::durably;
 /// Every tensor of a safetensors file, and its metadata.
 pub fn read_tensors(path: &Path) -> Result<(BTreeMap<String, Tensor>, HashMap<String, String>)> {
     let named = || path.display().to_string();
-    let file = File::open(path).with_context(named)?;
-    // SAFETY: checkpoints are written beside and renamed, never changed in place.
-    let map = unsafe { Mmap::map(&file) }.with_context(named)?;
+    let map = mapped(path).with_context(named)?;
     let file = SafeTensors::deserialize(&map).with_context(named)?;
     let (_, about) = SafeTensors::read_metadata(&map).with_context(named)?;
     let mut tensors = BTreeMap::new();
@@ -28,6 +26,20 @@ pub fn read_tensors(path: &Path) -> Result<(BTreeMap<String, Tensor>, HashMap<St
         tensors.insert(name.to_owned(), Tensor::from_data_size(view.data(), &shape, kind));
     }
     Ok((tensors, about.metadata().clone().unwrap_or_default()))
+}
+
+/// The metadata of a safetensors file alone.
+pub fn read_about(path: &Path) -> Result<HashMap<String, String>> {
+    let named = || path.display().to_string();
+    let (_, about) =
+        SafeTensors::read_metadata(&mapped(path).with_context(named)?).with_context(named)?;
+    Ok(about.metadata().clone().unwrap_or_default())
+}
+
+fn mapped(path: &Path) -> Result<Mmap> {
+    let file = File::open(path)?;
+    // SAFETY: checkpoints are written beside and renamed, never changed in place.
+    Ok(unsafe { Mmap::map(&file) }?)
 }
 
 /// Fails where LibTorch could not count to the end of it: beside a 0, the other sizes of a shape may be any.

@@ -1,9 +1,11 @@
 //! What LibTorch has and tch does not expose, and kernels of our own, behind a safe face.
 
+mod free;
 mod memory;
 mod ops;
 mod place;
 
+pub use free::free_memory;
 pub use ops::{
     Rates, Slot, adamw, add_norm, attention, cross_entropy, dropout, embedding, linear, takes,
 };

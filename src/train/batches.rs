@@ -6,6 +6,7 @@ use rand::seq::SliceRandom;
 use serde::Serialize;
 use tch::{Device, Tensor};
 
+use super::micro::MicroTokens;
 use crate::native::Place;
 use crate::nn::{Batch, Ids};
 use crate::random;
@@ -18,9 +19,9 @@ pub struct BatchArgs {
     #[arg(long, default_value_t = 32, value_parser = crate::flags::count)]
     pub batch: u64,
 
-    /// Tokens per forward pass: bounds memory, changes no result beyond rounding
-    #[arg(long, default_value_t = 8192, value_parser = crate::flags::count)]
-    pub micro_tokens: u64,
+    /// Tokens per forward pass, or auto, as many as fit: bounds memory, changes no result beyond rounding
+    #[arg(long, value_name = "N", default_value = "8192", value_parser = MicroTokens::parse)]
+    pub micro_tokens: MicroTokens,
 }
 
 /// One training example: a sequence and what to predict of it.
@@ -190,7 +191,7 @@ impl<R: Rows> Feed<R> {
         let items: Vec<Item> = chosen.clone().map(|&i| self.rows.item(i)).collect();
         let weight = items.iter().map(|item| self.rows.weight(item)).sum();
         let rows = chosen.map(|&i| self.rows.row(i)).collect();
-        Ok(Step { rows, ..Step::new(&items, weight, self.args.micro_tokens, self.place) })
+        Ok(Step { rows, ..Step::new(&items, weight, self.args.micro_tokens.get(), self.place) })
     }
 }
 

@@ -9,6 +9,7 @@ mod fit;
 mod guard;
 mod identity;
 mod log;
+mod micro;
 mod mlm;
 mod objective;
 mod plateau;

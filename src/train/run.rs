@@ -131,7 +131,8 @@ impl Run {
         merge(&mut event, about);
         merge(&mut event, json!({"config": settings, "inputs": inputs, "identity": identity}));
         log.write(&event)?;
-        let state = State::new(dir, identity.clone(), dtype);
+        let at_once = settings.pointer("/run/batch/micro_tokens").and_then(Value::as_u64);
+        let state = State::new(dir, identity.clone(), dtype, at_once.unwrap_or_default());
         Ok(Self { identity, state, log, _lock: lock })
     }
 

@@ -12,7 +12,7 @@ use super::adamw::AdamW;
 use super::fit::Best;
 use super::guard::Guarded;
 use super::plateau::Plateau;
-use crate::checkpoint::{read_tensors, write_tensors};
+use crate::checkpoint::{read_about, read_tensors, write_tensors};
 
 /// The place of the state of a run, and what makes it that run.
 #[derive(Debug, Clone)]
@@ -21,6 +21,7 @@ pub struct State {
     identity: String,
     /// What the run computes in, as `--dtype` names it.
     dtype: String,
+    micro_tokens: u64,
 }
 
 /// How far a run has come.
@@ -28,6 +29,9 @@ pub struct State {
 pub struct Position {
     identity: String,
     dtype: String,
+    /// Tokens per forward pass.
+    #[serde(default)]
+    micro_tokens: u64,
     /// Steps done.
     pub step: u64,
     /// Seconds of training, over all processes of the run.
@@ -68,8 +72,15 @@ pub enum Found {
 
 impl State {
     /// The state of the run `identity` in `dir/state`.
-    pub fn new(dir: &Path, identity: String, dtype: String) -> Self {
-        Self { dir: dir.join("state"), identity, dtype }
+    pub fn new(dir: &Path, identity: String, dtype: String, micro_tokens: u64) -> Self {
+        Self { dir: dir.join("state"), identity, dtype, micro_tokens }
+    }
+
+    /// How many tokens the run whose state lies in `dir/state` takes at once, if there is one.
+    pub fn micro_tokens(dir: &Path) -> Option<u64> {
+        let about = read_about(&Self::new(dir, String::new(), String::new(), 0).file()).ok()?;
+        let position: Position = serde_json::from_str(about.get("state")?).ok()?;
+        Some(position.micro_tokens).filter(|&tokens| tokens > 0)
     }
 
     fn file(&self) -> PathBuf {
@@ -106,6 +117,7 @@ impl State {
         let about = Position {
             identity: self.identity.clone(),
             dtype: self.dtype.clone(),
+            micro_tokens: self.micro_tokens,
             best: best.map(|best| best.mark.clone()),
             ..position.clone()
         };

@@ -1,0 +1,114 @@
+//! How many tokens go through the model at once: as given, or as many as fit.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use serde::{Serialize, Serializer};
+
+use super::state::State;
+use crate::model::Sizes;
+use crate::native::{self, Place};
+use crate::nn::Parameters;
+
+/// Tokens at once where nothing is said: more of them make no step faster.
+const MOST: u64 = 8192;
+
+/// A share of the memory that is free, for what a step keeps for the way back: the rest is for what this does not count.
+const SHARE: f64 = 0.5;
+
+/// Numbers that a layer keeps of a token, in parts of the hidden size: its input, query, key, value, what was attended to,
+/// two sums, two outputs, and twice the inner layer's four.
+const KEPT: f64 = 17.0;
+
+/// Logits of a token and their gradient, where it is masked, and most are not.
+const LOGITS: f64 = 0.15 * 3.0;
+
+/// Bytes of a weight's gradient and its two moments.
+const TRAINED: u64 = 12;
+
+/// Tokens per forward pass; `auto` until it is settled.
+#[derive(Debug, Clone)]
+pub struct MicroTokens(OnceLock<u64>);
+
+impl MicroTokens {
+    /// Of a flag.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self(OnceLock::new()));
+        }
+        let tokens = crate::flags::count(text).map_err(|cause| format!("{cause}, or auto"))?;
+        Ok(Self(tokens.into()))
+    }
+
+    pub fn get(&self) -> u64 {
+        *self.0.get().unwrap_or(&MOST)
+    }
+
+    /// Finds what fits where it is `auto`, and says it in words. A run that was begun in `dir` goes on with what fitted then:
+    /// its result must not depend on where it was interrupted.
+    pub fn settle(
+        &self,
+        dir: &Path,
+        sizes: &Sizes,
+        (place, parameters): (Place, &Parameters),
+    ) -> Option<String> {
+        if self.0.get().is_some() {
+            return None;
+        }
+        let tokens = State::micro_tokens(dir).unwrap_or_else(|| {
+            let free = native::free_memory(place.device);
+            let optimizer = parameters.count(true) as u64 * TRAINED;
+            free.map_or(MOST, |free| fitting(free.saturating_sub(optimizer), sizes, place))
+        });
+        Some(format!("--micro-tokens {}", self.0.get_or_init(|| tokens)))
+    }
+}
+
+impl Serialize for MicroTokens {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0.get() {
+            Some(tokens) => tokens.serialize(to),
+            None => "auto".serialize(to),
+        }
+    }
+}
+
+/// Tokens whose way back fits in so many bytes; at least one sequence must.
+fn fitting(bytes: u64, sizes: &Sizes, place: Place) -> u64 {
+    let kept = KEPT * (sizes.layers * sizes.hidden) as f64 + LOGITS * sizes.vocab as f64;
+    let width = place.kind.elt_size_in_bytes() as f64;
+    let fit = bytes as f64 * SHARE / (kept * width);
+    (fit as u64).clamp((sizes.max_length as u64).min(MOST), MOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn less_memory_less_at_once() {
+        let sizes = Sizes {
+            hidden: 768,
+            layers: 12,
+            heads: 12,
+            vocab: 50265,
+            max_length: 512,
+            eps: 1e-5,
+            init_std: 0.02,
+            segments: 1,
+            tied: true,
+        };
+        let place = Place { device: tch::Device::Cpu, kind: tch::Kind::Float };
+        let half = Place { kind: tch::Kind::BFloat16, ..place };
+        let fit = |gigabytes: f64, place| fitting((gigabytes * 1e9) as u64, &sizes, place);
+        assert_eq!((fit(64.0, place), fit(0.1, place)), (MOST, 512));
+        assert!((2 * fit(4.0, place)).abs_diff(fit(4.0, half)) < 2);
+    }
+
+    #[test]
+    fn a_flag_is_a_number_or_auto() {
+        let shown = |text: &str| serde_json::to_string(&MicroTokens::parse(text).unwrap()).unwrap();
+        assert_eq!((shown("64"), shown("auto")), ("64".into(), "\"auto\"".into()));
+        assert!(MicroTokens::parse("0").is_err() && MicroTokens::parse("many").is_err());
+    }
+}
