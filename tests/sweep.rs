@@ -195,7 +195,7 @@ fn draws_are_in_range_and_go_on_where_fewer_ended() {
 fn shares_of_an_array_are_the_whole() {
     let dir = toy();
     let dir = dir.path();
-    let what = "-o mlm --no-weights --eval dev.bin lr=1e-4,1e-3,1e-2 -- pretrain --model base --steps 2 train.tok";
+    let what = "-o mlm --no-weights --tensorboard --eval dev.bin lr=1e-4,1e-3,1e-2 -- pretrain --model base --steps 2 train.tok";
     let array = format!("SWEEP={}/scripts/sweep SLURM_ARRAY_TASK_MIN=1", root().display());
     for task in [1, 2] {
         let task = format!("export {array} SLURM_ARRAY_TASK_COUNT=2 SLURM_ARRAY_TASK_ID={task}");
@@ -206,6 +206,7 @@ fn shares_of_an_array_are_the_whole() {
     assert_eq!((began(dir, "mlm"), table.lines().count()), (3, 4));
     assert!(table.starts_with("lr    seeds  nats"), "{table}");
     assert_eq!(run(dir, "find mlm -name '*.safetensors'"), "");
+    assert_eq!(run(dir, "ls mlm/base/*/0/events.out.tfevents.* | wc -l").trim(), "3");
 }
 
 #[test]
