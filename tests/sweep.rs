@@ -155,6 +155,18 @@ fn a_failed_run_is_named_and_the_rest_goes_on() {
     );
     let (_, again) = ends(dir, &what, 1);
     assert!(again.contains("rank=100000") && !again.contains("rank=2,"), "{again}");
+
+    // One that is killed, as where memory is short, says nothing itself.
+    run(dir, "mkdir bin; printf '#!/bin/sh\nkill -9 $$\n' > bin/finetune; chmod +x bin/finetune");
+    let what = format!("-o killed --eval validation.tok rank=2,4 -- bin/{FINETUNE}");
+    let (table, said) = ends(dir, &what, 1);
+    assert_eq!(table, "");
+    assert!(said.contains("sweep: rank=4/0: failed: with exit code 137\n"), "{said}");
+    // So does a name that is too long for a directory.
+    let what =
+        format!("-o long --eval validation.tok targets={},x -- bin/{FINETUNE}", "y".repeat(300));
+    let (_, said) = ends(dir, &what, 1);
+    assert!(said.contains("sweep: 2 failed"), "{said}");
 }
 
 /// Draws are the same at every call, within their ranges, and the first of more.
