@@ -104,6 +104,12 @@ fn a_run_of_several_processes_is_one_curve() {
     assert_eq!(stopped.status.code(), Some(75), "{}", both(&stopped));
     run(dir, &format!("rm -r out/state; mv before out/state; {train}"));
     assert_eq!(run(dir, "ls out/board | wc -l").trim(), "3");
+    // It is no setting: with it or without, the run is the same.
+    let without = train.replace("--tensorboard out/board -o out", "--time-limit 0s -o without");
+    assert_eq!(shell(dir, &without).output().unwrap().status.code(), Some(75));
+    let identities =
+        "grep -ho '\"identity\":\"[^\"]*' out/log.jsonl without/log.jsonl | sort -u | wc -l";
+    assert_eq!(run(dir, identities).trim(), "1");
     assert_eq!(run(dir, "grep -c '\"event\":\"step\",\"step\":2,' out/log.jsonl").trim(), "2");
     let log = fs::read_to_string(dir.join("out/log.jsonl")).unwrap();
     assert!(log.contains("\"event\":\"resume\""), "{log}");
