@@ -8,6 +8,7 @@
 #   make s0 | s1 | s2 | s3 | s4   five small studies done again, docs/recipes.md; AS_PUBLISHED=1: with their mistakes
 #   make tapt MODEL=DIR_OR_HUB_ID TASKS='ag_news rotten_tomatoes' SEEDS='0 1 2' DATA=DIR
 #   make -n tapt                  the commands, to paste
+#   make install [PREFIX=/usr/local]            programs, man pages, completions; make uninstall
 #   make -j4 GPU='flock .gpu'     prepare in parallel, train one at a time
 #
 # A run is named by its path, TASK/ENCODER/METHOD/SEED. Recipes are prerequisites: change one, and what it made is
@@ -31,6 +32,8 @@ MLM_STEPS  ?= $(STEPS)
 HEAD    ?= --new-head
 GPU     ?=
 BIN     ?= target/release
+# Where `make install` puts the programs.
+PREFIX  ?= /usr/local
 
 # OpenMP threads that wait for long in a loop starve each other where anything else runs.
 export GOMP_SPINCOUNT ?= 10000
@@ -41,7 +44,7 @@ MAKEFLAGS   += --no-builtin-rules
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SECONDEXPANSION:
-.PHONY: help s0 s1 s2 s3 s4 build demo test bench bench-gpu clean FORCE
+.PHONY: help s0 s1 s2 s3 s4 build install uninstall demo test bench bench-gpu clean FORCE
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
 
@@ -98,6 +101,12 @@ TEXTS   = $(TRAIN)
 build: scripts/libtorch
 	scripts/libtorch
 	cargo build --release
+
+install:
+	@BIN='$(BIN)' scripts/install '$(PREFIX)'
+
+uninstall:
+	@scripts/install --remove '$(PREFIX)'
 
 # ---- a model of the hub
 

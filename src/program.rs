@@ -66,7 +66,7 @@ pub fn train<M: Headed>(
     (args, course): (&TrainArgs, &Course),
     saving: &Saving<M>,
 ) -> Result<()> {
-    let mut bar = Progress::new(name, course.total);
+    let mut bar = Progress::steps(name, course.total);
     let (dir, look) = (saving.dir, |saved: &Path| saving.look(saved));
     let identity = run.identity.clone();
     let mut watch = Watch {

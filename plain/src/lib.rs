@@ -22,5 +22,7 @@ pub mod report;
 pub mod shard;
 /// A look before training: statistics, comparison, selection.
 pub mod survey;
+/// TensorBoard's event files.
+pub mod tensorboard;
 /// Documents to ids; training a tokenizer.
 pub mod text;

@@ -12,8 +12,9 @@ use plain::{data, hub};
 
 /// Download a model or a data set of the hub, and print where it lies.
 ///
-/// Every program does this by itself where it is given org/name[@revision]; this one does it beforehand, as on
-/// a machine that has the network for one that has not. What is in the cache, Python's too, is not downloaded again.
+/// Every program does this by itself where it is given org/name[@revision]; this
+/// one does it beforehand, as on a machine that has the network for one that has
+/// not. What is in the cache, Python's too, is not downloaded again.
 ///
 ///   fetch distilbert/distilroberta-base
 ///   fetch distilbert/distilroberta-base -o models/base      a directory of links to the cache

@@ -18,9 +18,10 @@ const LINES: usize = 256;
 
 /// Classify texts, or predict numbers.
 ///
-/// Reads a text a line, or JSON lines with "text" (and "pair"), on standard input; writes a JSON line for each, in
-/// order: the class and its probability, of a model of several labels those of
-/// probability 0.5 and above, or the number.
+/// Reads a text a line, or JSON lines with "text" (and "pair"), on standard
+/// input; writes a JSON line for each, in order: the class and its probability,
+/// of a model of several labels those of probability 0.5 and above, or the
+/// number.
 ///
 ///   echo "Oil and economy cloud stocks' outlook" | predict runs/full
 #[derive(Parser)]

@@ -1,5 +1,6 @@
 //! The loop, and nothing else.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -27,6 +28,10 @@ pub struct FitArgs {
     /// Steps between lines of the log
     #[arg(long, default_value_t = 10, value_parser = crate::flags::count)]
     pub log_every: u64,
+
+    /// Write losses, rates and scores for TensorBoard, too: event files in DIR
+    #[arg(long, value_name = "DIR")]
+    pub tensorboard: Option<PathBuf>,
 
     /// Steps between evaluations [default: an epoch]
     #[arg(long, value_parser = crate::flags::count)]

@@ -7,21 +7,31 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-/// `DIR/log.jsonl`, open for appending.
+use crate::tensorboard::EventFile;
+
+/// `DIR/log.jsonl`, open for appending, and TensorBoard's files of the same, if they are wanted.
 #[derive(Debug)]
 pub struct Log {
     file: File,
+    events: Option<EventFile>,
 }
 
 impl Log {
     pub fn open(dir: &Path) -> Result<Self> {
         let path = dir.join("log.jsonl");
         let file = OpenOptions::new().create(true).append(true).open(&path);
-        Ok(Self { file: file.with_context(|| path.display().to_string())? })
+        Ok(Self { file: file.with_context(|| path.display().to_string())?, events: None })
+    }
+
+    /// From here on events go to a file of TensorBoard's in `dir`, too.
+    pub fn show(&mut self, dir: &Path) -> Result<()> {
+        self.events = Some(EventFile::open(dir)?);
+        Ok(())
     }
 
     /// Appends one event, in one write.
     pub fn write(&mut self, event: &Value) -> Result<()> {
-        self.file.write_all(format!("{event}\n").as_bytes()).context("log.jsonl")
+        self.file.write_all(format!("{event}\n").as_bytes()).context("log.jsonl")?;
+        self.events.iter_mut().try_for_each(|events| events.write(event))
     }
 }

@@ -146,6 +146,9 @@ impl Run {
         course: &Course,
         watch: &mut Watch,
     ) -> Result<Option<Value>> {
+        if let Some(dir) = &args.fit.tensorboard {
+            self.log.show(dir)?;
+        }
         let shares = args.rates.shares(parameters, args.schedule.lr);
         let mut optimizer = AdamW::with_shares(parameters, &args.optimizer, shares);
         let mut plan = Fit {
@@ -200,7 +203,7 @@ fn defining(settings: &Value) -> Value {
             map.retain(|key, _| !keys.contains(&key.as_str()));
         }
     };
-    let often = ["keep", "log_every", "save_every", "skip_nan", "time_limit"];
+    let often = ["keep", "log_every", "save_every", "skip_nan", "tensorboard", "time_limit"];
     drop(settings.pointer_mut("/run/fit"), &often);
     drop(
         Some(&mut settings),

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod args;
+mod generate;
 mod output;
 mod partial;
 mod progress;
@@ -69,6 +70,9 @@ pub fn main<A: Parser>(run: fn(A) -> Result<()>) -> ExitCode {
     let cure = "lower --micro-tokens: the result stays the same";
     say::panics(has_flag::<A>("micro-tokens").then_some(cure));
     signal::survive_limits();
+    if let Some(what) = generate::asked() {
+        return ended(generate::write(A::command(), &what.to_string_lossy()));
+    }
     let args = match args::expand() {
         Ok(args) => args,
         Err(error) => return say::report(&error, 2),
@@ -78,10 +82,16 @@ pub fn main<A: Parser>(run: fn(A) -> Result<()>) -> ExitCode {
         Err(error) => return say::parsing(&error),
     };
     match panic::catch_unwind(AssertUnwindSafe(|| run(args))) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(error)) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Ok(Err(error)) => say::report(&error, status(&error)),
+        Ok(result) => ended(result),
         Err(_) => ExitCode::from(1),
+    }
+}
+
+fn ended(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => say::report(&error, status(&error)),
     }
 }
 
