@@ -31,7 +31,7 @@ use tapt::shard::Shard;
 #[command(version, args_override_self = true, verbatim_doc_comment)]
 struct Args {
     /// The model (unless --model names it), then the shards to score it on
-    #[arg(required_unless_present = "compare", value_name = "MODEL SHARD")]
+    #[arg(required_unless_present_any = ["compare", "differences"], value_name = "MODEL SHARD")]
     paths: Vec<PathBuf>,
 
     /// The model: a Hugging Face directory, an adapter, or org/name[@revision] on the hub
@@ -64,7 +64,7 @@ struct Args {
     compare: Option<Vec<PathBuf>>,
 
     /// With --compare: write the texts that are predicted differently as JSON lines
-    #[arg(long, value_name = "FILE", requires = "compare")]
+    #[arg(long, value_name = "FILE")]
     differences: Option<PathBuf>,
 
     #[command(flatten)]
@@ -83,6 +83,7 @@ fn run(args: Args) -> Result<()> {
     if let Some(files) = &args.compare {
         return compare(files, args.differences.as_deref());
     }
+    ensure!(args.differences.is_none(), usage("--differences goes with --compare"));
     let place = args.compute.open()?;
     let (model, paths) = cli::model_first(args.model, args.paths)?;
     ensure!(!paths.is_empty(), usage("no shard to score on"));

@@ -37,7 +37,7 @@ impl ScoreArgs {
     fn check(&self, problem: Option<Problem>) -> Result<()> {
         let given = [("--train", &self.train), ("--temperature-from", &self.temperature_from)];
         for (flag, _) in given.iter().filter(|(_, shards)| !shards.is_empty()) {
-            let wanted = "is for classifiers of one class a text";
+            let wanted = "only for classifiers of one class a text";
             ensure!(problem == Some(Problem::Classes), usage(format!("{flag}: {wanted}")));
         }
         Ok(())
@@ -221,8 +221,9 @@ fn fit_temperature(
     }
     let mut heard = Logs { rows: other, most, logs: Vec::new(), gold: Vec::new() };
     train::labelled(model, other, place, &mut heard).context(FLAG)?;
-    let cause = || fault(format!("{FLAG}: a probability is no number"), "do the weights have NaN?");
-    temperature(&heard.logs, classes, &heard.gold).with_context(cause)
+    let cause =
+        || fault(format!("{FLAG}: a probability is no number"), "are there NaN among the weights?");
+    temperature(&heard.logs, classes, &heard.gold).ok_or_else(cause)
 }
 
 /// Accuracy and macro F1 of always naming the most frequent class and, where there are texts to learn from, of naive Bayes.

@@ -43,6 +43,7 @@ def two_classes(draw, texts, digits):
 def several_classes(draw, texts, classes, digits):
     scores = np.round(draw.dirichlet(np.ones(classes), texts), digits)
     scores[:, -1] = 1 - scores[:, :-1].sum(1)  # roc_auc_score wants them to add to 1
+    scores = scores.astype("f4").astype("f8")  # as a model says them: what is equal there is equal here
     gold = draw.integers(0, classes, texts)
     labels = np.arange(classes)
     # A class that no text has, or all have, does not count; where there is none such, it is scikit-learn's own mean.
@@ -57,7 +58,7 @@ def several_classes(draw, texts, classes, digits):
 
 
 def several_labels(draw, texts, classes, digits):
-    scores = np.round(draw.random((texts, classes)), digits)
+    scores = np.round(draw.random((texts, classes)), digits).astype("f4").astype("f8")
     gold = draw.integers(0, 2, (texts, classes))
     gold[0], gold[1] = 0, 1  # so that every class is told apart
     return {"kind": "labels", "scores": scores.tolist(), "gold": gold.tolist(),

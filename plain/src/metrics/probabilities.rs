@@ -26,8 +26,8 @@ pub struct Kept {
 impl Kept {
     /// For so many numbers of each of so many texts; none where these are more than are kept.
     pub fn new(columns: usize, texts: usize) -> Option<Self> {
-        let fits = texts.checked_mul(columns).is_some_and(|all| all <= KEPT);
-        fits.then(|| Self { columns, scores: Vec::new(), is: Vec::new() })
+        let all = texts.checked_mul(columns).filter(|&all| all <= KEPT)?;
+        Some(Self { columns, scores: Vec::with_capacity(all), is: Vec::with_capacity(all) })
     }
 
     /// Takes in a text.

@@ -13,6 +13,9 @@ use crate::flags::{fault, usage};
 use crate::metrics::{Hits, bootstrap, mcnemar};
 use read::{Names, Prediction, Predictions};
 
+/// The cure of files that are of other texts.
+const SHARD: &str = "both must be of the same shard";
+
 /// A text as two models see it: its classes, and what each predicts.
 type Seen<'a> = [&'a [u32]; 3];
 
@@ -33,6 +36,8 @@ impl Pair {
         ensure!(!twice, usage("--compare - -: only one of them can be standard input"));
         let mut names = Names::default();
         let (a, b) = (Predictions::open(a, &mut names)?, Predictions::open(b, &mut names)?);
+        let kinds = || format!("{} and {}: one class a text, and lists of them", a.name, b.name);
+        ensure!(a.several == b.several, fault(kinds(), SHARD));
         let other = joined(&a, &b)?;
         let pair = Self { names, a, b, other };
         pair.check()?;
@@ -41,12 +46,10 @@ impl Pair {
 
     fn check(&self) -> Result<()> {
         let (a, b) = (&self.a.name, &self.b.name);
-        let kinds = self.a.several == self.b.several;
-        ensure!(kinds, "{a} and {b}: one has one class a text, the other lists of them");
         for (own, other) in self.both() {
             let [gold, others] = [own, other].map(|one| self.named(&one.gold));
             let cause = || format!("row {}: gold is {gold} in {a} and {others} in {b}", own.row);
-            ensure!(own.gold == other.gold, fault(cause(), "both must be of the same shard"));
+            ensure!(own.gold == other.gold, fault(cause(), SHARD));
         }
         Ok(())
     }
@@ -157,7 +160,7 @@ fn joined(a: &Predictions, b: &Predictions) -> Result<Vec<usize>> {
             has.name,
             has.all.len()
         );
-        bail!(fault(cause, "both must be of the same shard"));
+        bail!(fault(cause, SHARD));
     }
     Ok(other)
 }
