@@ -182,8 +182,11 @@ $W/%/adapter_model.safetensors: $(inputs)
 $W/%/adapter.safetensors: $(inputs)
 	$(finetune)
 
+# There are baselines where a text has one class.
+learnt = $(if $(filter --multi-label% --regression,$(file <$(reading))),,--train $(call split,$(TRAIN)))
+
 $W/%/score.json: $W/%/$$(weights) $$(call split,$(SCORE))
-	$(GPU) $(BIN)/evaluate $(@D) $(call split,$(SCORE)) > $@.partial
+	$(GPU) $(BIN)/evaluate $(@D) $(call split,$(SCORE)) $(learnt) -p $(@D)/predictions.jsonl > $@.partial
 	@mv $@.partial $@
 
 # ---- the table

@@ -1,7 +1,9 @@
 //! The map: one line a room. Imports between rooms go one way; `tests/rooms.rs` holds the table.
 #![cfg(feature = "torch")]
 
-pub use plain::{cli, data, flags, hub, metrics, random, report, shard, tensorboard, text};
+pub use plain::{
+    baseline, cli, data, flags, hub, metrics, predictions, random, report, shard, tensorboard, text,
+};
 
 /// Hugging Face directories in and out; adapters; names audited.
 pub mod checkpoint;

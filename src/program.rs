@@ -1,21 +1,24 @@
 //! What programs share: a run watched from the terminal, what is saved of it, what is scored.
 
+mod score;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 use tch::Device;
 
-use crate::checkpoint::{Checkpoint, Head, Stamp, added_words, checked, fits, keep, read_texts};
+use crate::checkpoint::{Checkpoint, Stamp, added_words, checked, fits, keep, read_texts};
 use crate::cli::{self, Progress, Stopped};
 use crate::flags::{fault, usage};
 use crate::metrics::Metric;
 use crate::model::Sizes;
-use crate::native::Place;
-use crate::nn::{Nothing, Parameters};
+use crate::nn::Parameters;
 use crate::peft::{Files, Method, MethodArgs};
 use crate::shard::{Manifest, Problem, Shard, Stage};
-use crate::train::{self, Course, Headed, Probe, Run, Task, TrainArgs, Watch};
+use crate::train::{Course, Headed, Probe, Run, Task, TrainArgs, Watch};
+
+pub use score::{ScoreArgs, chosen_on, score};
 
 /// What a run leaves in its directory.
 pub struct Saving<'a, M> {
@@ -235,23 +238,4 @@ pub fn seen(dir: &Path, shard: &Shard, name: &Path) -> Result<Option<Value>> {
         seen[stage] = json!(met);
     }
     Ok(Some(seen))
-}
-
-/// Scores a masked language model: what a line says of it.
-pub fn score_masked(
-    checkpoint: Checkpoint,
-    shard: &Shard,
-    place: Place,
-) -> Result<Map<String, Value>> {
-    let model = checkpoint.masked_lm(&Nothing, Head::Given, place.device)?;
-    let (mut bar, mut done) = (Progress::new("evaluate", shard.len() as u64), 0);
-    let scores = train::masked(&model.model, shard, place, &mut |more| {
-        done += more as u64;
-        bar.set(done, String::new);
-    })?;
-    bar.finish();
-    Ok(Map::from_iter([
-        ("masked".to_owned(), json!(scores.masked)),
-        ("scores".to_owned(), scores.scores()),
-    ]))
 }

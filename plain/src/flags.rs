@@ -54,6 +54,11 @@ pub fn not_negative(text: &str) -> Result<f64, String> {
     number(text, |value| value >= 0.0 && value.is_finite(), "it must be 0 or above")
 }
 
+/// A finite number above 0.
+pub fn positive(text: &str) -> Result<f64, String> {
+    number(text, |value| value > 0.0 && value.is_finite(), "it must be above 0")
+}
+
 /// A count, 1 or above.
 pub fn count(text: &str) -> Result<u64, String> {
     match text.parse() {

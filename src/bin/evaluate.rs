@@ -5,15 +5,14 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use serde_json::{Map, Value, json};
-use tapt::checkpoint::{Checkpoint, Head, fits};
-use tapt::cli::{self, Output, Progress, Talk};
+use serde_json::json;
+use tapt::checkpoint::{Checkpoint, fits};
+use tapt::cli::{self, Output, Talk};
 use tapt::flags::usage;
-use tapt::native::{Compute, Place};
-use tapt::nn::Nothing;
-use tapt::program;
-use tapt::shard::{Labels, Shard};
-use tapt::train::{self, Labelled};
+use tapt::native::Compute;
+use tapt::predictions::Pair;
+use tapt::program::{self, ScoreArgs};
+use tapt::shard::Shard;
 
 /// Score a model.
 ///
@@ -21,14 +20,18 @@ use tapt::train::{self, Labelled};
 /// language model is), and writes one JSON line for each. Classes are joined by
 /// name: a label the model does not know is an error. Texts in windows (prep
 /// --stride) count once each, with the mean of their windows' probabilities.
+/// With --compare it tells whether one model's predictions are better than
+/// another's.
 ///
 ///   evaluate runs/full test.tok > score.json
-///   mask --seed 7 dev.tok > dev.bin; evaluate enc/tapt dev.bin
+///   evaluate runs/full test.tok --train train.tok --temperature-from dev.tok
+///   mask --seed 7 --draws 5 dev.tok > dev.bin; evaluate enc/tapt dev.bin
+///   evaluate --compare a.jsonl b.jsonl
 #[derive(Parser)]
 #[command(version, args_override_self = true, verbatim_doc_comment)]
 struct Args {
     /// The model (unless --model names it), then the shards to score it on
-    #[arg(required = true, value_name = "MODEL SHARD")]
+    #[arg(required_unless_present_any = ["compare", "differences"], value_name = "MODEL SHARD")]
     paths: Vec<PathBuf>,
 
     /// The model: a Hugging Face directory, an adapter, or org/name[@revision] on the hub
@@ -52,6 +55,19 @@ struct Args {
     predictions: Option<PathBuf>,
 
     #[command(flatten)]
+    score: ScoreArgs,
+
+    /// Compare two files that --predictions wrote for the same texts; no model is read
+    #[arg(long, num_args = 2, value_names = ["A", "B"])]
+    #[arg(conflicts_with_all = ["paths", "model", "base", "adapter", "unmerged", "predictions"])]
+    #[arg(conflicts_with_all = ["train", "temperature_from"])]
+    compare: Option<Vec<PathBuf>>,
+
+    /// With --compare: write the texts that are predicted differently as JSON lines
+    #[arg(long, value_name = "FILE")]
+    differences: Option<PathBuf>,
+
+    #[command(flatten)]
     compute: Compute,
 
     #[command(flatten)]
@@ -64,6 +80,10 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<()> {
     args.talk.apply();
+    if let Some(files) = &args.compare {
+        return compare(files, args.differences.as_deref());
+    }
+    ensure!(args.differences.is_none(), usage("--differences goes with --compare"));
     let place = args.compute.open()?;
     let (model, paths) = cli::model_first(args.model, args.paths)?;
     ensure!(!paths.is_empty(), usage("no shard to score on"));
@@ -93,11 +113,16 @@ fn run(args: Args) -> Result<()> {
             let named = || path.display().to_string();
             fits(&shard, &checkpoint.dir, &checkpoint.sizes()).with_context(named)?;
             let dir = adapter.unwrap_or(&model);
-            let fields = score(checkpoint, &shard, place, predictions.as_mut());
+            let scored = (&shard, path.as_path());
+            let how = (&args.score, place);
+            let fields = program::score(checkpoint, scored, how, predictions.as_mut());
             let fields = fields.with_context(named).with_context(|| dir.display().to_string())?;
             fields.into_iter().chain(about).for_each(|(key, value)| line[key] = value);
             if let Some(seen) = program::seen(dir, &shard, path)? {
                 line["seen"] = seen;
+            }
+            if program::chosen_on(dir, scored)? {
+                line["chosen_on_this"] = json!(true);
             }
             program::tell_degenerate(&line["degenerate"], path);
             line["seconds"] = json!(start.elapsed().as_secs_f64());
@@ -108,35 +133,18 @@ fn run(args: Args) -> Result<()> {
     out.commit()
 }
 
-fn score(
-    checkpoint: Checkpoint,
-    shard: &Shard,
-    place: Place,
-    predictions: Option<&mut Output>,
-) -> Result<Map<String, Value>> {
-    if !shard.is_masked() {
-        return score_labelled(checkpoint, shard, place, predictions);
+/// Writes what two files of predictions tell of two models.
+fn compare(files: &[PathBuf], differences: Option<&Path>) -> Result<()> {
+    let outputs = [("standard output", None), ("--differences", differences)];
+    let outputs = if differences.is_some() { &outputs[..] } else { &outputs[..1] };
+    cli::apart(outputs, files)?;
+    let pair = Pair::open(&files[0], &files[1])?;
+    if let Some(path) = differences {
+        let mut out = cli::output(Some(path))?;
+        pair.write_differences(&mut out)?;
+        out.commit()?;
     }
-    ensure!(predictions.is_none(), "--predictions: the shard is masked");
-    program::score_masked(checkpoint, shard, place).context("the shard is masked")
-}
-
-fn score_labelled(
-    checkpoint: Checkpoint,
-    shard: &Shard,
-    place: Place,
-    mut predictions: Option<&mut Output>,
-) -> Result<Map<String, Value>> {
-    let labels = Labels::new(checkpoint.labels()?);
-    let names = labels.names();
-    let rows = Labelled::new(shard, &labels, checkpoint.problem()?)?;
-    let model = checkpoint.classifier(names.len(), &Nothing, Head::Given, place.device)?;
-    let mut bar = Progress::new("evaluate", rows.texts().len() as u64);
-    let scores = train::labelled(&model.model, &rows, place, &mut |text, said| {
-        bar.set(text as u64 + 1, String::new);
-        let mut out = predictions.iter_mut();
-        out.try_for_each(|out| rows.write_prediction(out, names, (text, &said)))
-    })?;
-    bar.finish();
-    Ok(scores.fields(&rows, names))
+    let mut out = cli::text_output(None)?;
+    writeln!(out, "{}", pair.to_json())?;
+    out.commit()
 }

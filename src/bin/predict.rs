@@ -4,14 +4,14 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tapt::checkpoint::Checkpoint;
 use tapt::cli::{self, Talk};
 use tapt::data::{Ahead, Arriving};
 use tapt::flags::usage;
 use tapt::native::Compute;
 use tapt::text::{Encoded, Length, Tokenizer};
-use tapt::train::Answerer;
+use tapt::train::{AnswerArgs, Answerer};
 
 /// Lines that go through the model together.
 const LINES: usize = 256;
@@ -21,7 +21,7 @@ const LINES: usize = 256;
 /// Reads a text a line, or JSON lines with "text" (and "pair"), on standard
 /// input; writes a JSON line for each, in order: the class and its probability,
 /// of a model of several labels those of probability 0.5 and above, or the
-/// number.
+/// number. Who writes a line gets its answer at once.
 ///
 ///   echo "Oil and economy cloud stocks' outlook" | predict runs/full
 #[derive(Parser)]
@@ -46,9 +46,12 @@ struct Args {
     #[command(flatten)]
     length: Length,
 
-    /// Also give the K most probable classes
-    #[arg(long, value_name = "K")]
-    top: Option<usize>,
+    #[command(flatten)]
+    answer: AnswerArgs,
+
+    /// Leave out lines that cannot be read: each is a JSON object on standard error
+    #[arg(long)]
+    skip_bad: bool,
 
     #[command(flatten)]
     compute: Compute,
@@ -79,15 +82,15 @@ fn run(args: Args) -> Result<()> {
     let opened = adapters.iter().map(|adapter| {
         let (model, mut tokenizer) = Answerer::open(&base, (&dir, *adapter), place.device)?;
         args.length.apply(&mut tokenizer)?;
-        model.check(args.top)?;
+        model.check(&args.answer)?;
         Ok((model, tokenizer))
     });
     let (models, tokenizers): (Vec<_>, Vec<_>) =
         opened.collect::<Result<Vec<_>>>()?.into_iter().unzip();
     let mut out = cli::text_output(None)?;
-    for Batch { count, texts, end } in ahead(tokenizers) {
+    for Batch { count, texts, end } in ahead(tokenizers, args.skip_bad) {
         let answers = models.iter().zip(texts?);
-        let answers = answers.map(|(model, texts)| model.answers(texts, args.top, place));
+        let answers = answers.map(|(model, texts)| model.answers(texts, &args.answer, place));
         let answers: Vec<Vec<Value>> = answers.collect::<Result<_>>()?;
         for text in 0..count {
             for answers in &answers {
@@ -110,8 +113,13 @@ struct Batch {
 }
 
 /// The texts on standard input, those that are there at a time; the next ones are encoded while the models run.
-fn ahead(tokenizers: Vec<Tokenizer>) -> Ahead<Batch> {
-    let mut lines = Arriving::new("standard input", BufReader::new(io::stdin()));
+fn ahead(tokenizers: Vec<Tokenizer>, skip_bad: bool) -> Ahead<Batch> {
+    let (name, input) = ("standard input", BufReader::new(io::stdin()));
+    let tell = |line, error| cli::object(&json!({"line": line, "error": error}));
+    let mut lines = match skip_bad {
+        true => Arriving::skipping(name, input, tell),
+        false => Arriving::new(name, input),
+    };
     Ahead::new(0, move |send| {
         loop {
             let (some, end) = lines.some(LINES);

@@ -3,18 +3,31 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use clap::Args;
 use serde_json::{Value, json};
 use tch::Device;
 
 use super::classify::THRESHOLD;
 use super::windows::{best, of_texts};
 use crate::checkpoint::{self, Checkpoint, Head, Loaded};
-use crate::flags::usage;
+use crate::flags::{positive, usage};
 use crate::model::SequenceClassifier;
 use crate::native::Place;
 use crate::nn::Nothing;
 use crate::shard::{Problem, in_digits};
 use crate::text::{Encoded, Tokenizer};
+
+/// What is asked of a classifier, as flags.
+#[derive(Debug, Clone, Args)]
+pub struct AnswerArgs {
+    /// Also give the K most probable classes
+    #[arg(long, value_name = "K")]
+    top: Option<usize>,
+
+    /// Divide logits by this: above 1 probabilities are less sure; `evaluate --temperature-from` finds one
+    #[arg(long, value_name = "T", default_value_t = 1.0, value_parser = positive)]
+    temperature: f64,
+}
 
 /// A classifier, and where it is an adapter beside others, which.
 pub struct Answerer {
@@ -41,22 +54,26 @@ impl Answerer {
         Ok((Self { adapter: adapter.cloned(), loaded, labels, problem }, tokenizer))
     }
 
-    /// Fails where there are no classes to take the most probable `top` of.
-    pub fn check(&self, top: Option<usize>) -> Result<()> {
-        let some = top.is_none() || self.problem != Problem::Regression;
-        ensure!(some, usage("--top: the model predicts a number, not classes"));
+    /// Fails where there are no probabilities for the flags to speak of.
+    pub fn check(&self, args: &AnswerArgs) -> Result<()> {
+        let given = [("--top", args.top.is_some()), ("--temperature", args.temperature != 1.0)];
+        for (flag, _) in given.into_iter().filter(|(_, given)| *given) {
+            let cause = || usage(format!("{flag}: the model predicts a number, not classes"));
+            ensure!(self.problem != Problem::Regression, cause());
+        }
         Ok(())
     }
 
-    /// For each text, in its windows, its class, its classes or its number and, where `top` is given, so many of the most probable ones.
+    /// For each text, in its windows, its class, its classes or its number and, where that is asked, the most probable ones.
     pub fn answers(
         &self,
         texts: Vec<Vec<Encoded>>,
-        top: Option<usize>,
+        args: &AnswerArgs,
         place: Place,
     ) -> Result<Vec<Value>> {
-        let all = of_texts((&self.loaded.model, self.problem), texts, place)?;
-        Ok(all.iter().map(|probs| self.answer(probs, top)).collect())
+        let how = (args.temperature, place);
+        let all = of_texts((&self.loaded.model, self.problem), texts, how)?;
+        Ok(all.iter().map(|probs| self.answer(probs, args.top)).collect())
     }
 
     fn answer(&self, said: &[f32], top: Option<usize>) -> Value {

@@ -240,7 +240,7 @@ impl Task for Classification<'_> {
     fn evaluate(&self) -> Result<Option<Evaluation>> {
         let Some(rows) = &self.eval else { return Ok(None) };
         let names = self.labels.names();
-        let found = evaluate::labelled(self.model, rows, self.place, &mut |_, _| Ok(()))?;
+        let found = evaluate::labelled(self.model, rows, self.place, &mut ())?;
         Ok(Some(Evaluation { scores: found.scores(), degenerate: found.degenerate(names) }))
     }
 }

@@ -1,5 +1,6 @@
 //! Scores of a model on a shard: sorted by length within stretches, no gradient, results in the shard's order.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use anyhow::{Result, ensure};
@@ -10,7 +11,7 @@ use super::batches::{Item, Micro, micro_batches};
 use super::classify::{Labelled, THRESHOLD};
 use super::mlm::masked_item;
 use super::windows::{answer, best, classify};
-use crate::metrics::{Confusion, MultiLabel, Regression};
+use crate::metrics::{Confusion, MultiLabel, Regression, mean_interval, wilson};
 use crate::model::{MaskedLm, SequenceClassifier, cross_entropy};
 use crate::native::Place;
 use crate::shard::{Problem, Shard};
@@ -26,6 +27,9 @@ const SEQUENCES: usize = 4096;
 const TOKENS: usize = 1 << 17;
 /// Numbers that are kept of them at most, 128 MiB.
 const NUMBERS: usize = 1 << 25;
+
+/// The 0.975 quantile of the normal distribution: a 95 % interval has so many standard errors on either side.
+const Z: f64 = 1.959963984540054;
 
 /// What was counted of the predictions of a classifier, or of a regression.
 #[derive(Debug)]
@@ -60,6 +64,23 @@ impl LabelScores {
         scores
     }
 
+    /// 95 % intervals over texts: Wilson's of the accuracy, of one class a text also the bootstrap's of macro F1.
+    fn intervals(&self) -> Option<Value> {
+        let of_accuracy = |(right, texts)| {
+            let (low, high) = wilson(right, texts, Z);
+            json!([low, high])
+        };
+        match &self.counted {
+            Counted::Classes(c) => {
+                let (low, high) = c.macro_f1_interval();
+                let accuracy = of_accuracy((c.right(), c.total()));
+                Some(json!({"accuracy": accuracy, "macro_f1": [low, high]}))
+            }
+            Counted::MultiLabel(c) => Some(json!({"accuracy": of_accuracy(c.right())})),
+            Counted::Numbers(_) => None,
+        }
+    }
+
     /// How it shows that a classifier tells nothing apart, in words.
     pub fn degenerate(&self, names: &[String]) -> Option<String> {
         match &self.counted {
@@ -82,6 +103,7 @@ impl LabelScores {
             ("examples", Some(json!(texts))),
             ("windows", Some(json!(windows)).filter(|_| windows > texts)),
             ("scores", Some(self.scores())),
+            ("intervals", self.intervals()),
             ("per_class", per_class),
             ("confusion", confusion),
             ("degenerate", self.degenerate(names).map(Value::from)),
@@ -125,12 +147,14 @@ impl LabelScores {
 }
 
 /// Scores of a masked language model on fixed masks.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct MaskedScores {
     /// Masked tokens that were scored.
     pub masked: u64,
     nats: f64,
     correct: u64,
+    /// Masked tokens of each draw of each epoch, and their loss in all.
+    draws: BTreeMap<(u64, u64), (u64, f64)>,
 }
 
 impl MaskedScores {
@@ -142,6 +166,26 @@ impl MaskedScores {
     pub fn scores(&self) -> Value {
         let (nats, count) = (self.nats(), self.masked.max(1) as f64);
         json!({"nats": nats, "perplexity": nats.exp(), "accuracy": self.correct as f64 / count})
+    }
+
+    /// Of texts that were masked several times, how much the mean loss differs between the draws; none of one draw.
+    pub fn draws(&self) -> Option<Value> {
+        let draws = self.draws.values().filter(|(masked, _)| *masked > 0);
+        let nats: Vec<f64> = draws.map(|(masked, nats)| nats / *masked as f64).collect();
+        let (mean, sd, interval) = mean_interval(&nats);
+        let (low, high) = interval?;
+        Some(json!({
+            "count": nats.len(), "nats": nats, "mean": mean, "sd": sd, "interval": [low, high],
+            "perplexity": [low.exp(), high.exp()],
+        }))
+    }
+
+    fn add(&mut self, draw: (u64, u64), (masked, nats, correct): (u64, f64, u64)) {
+        let own = self.draws.entry(draw).or_default();
+        *own = (own.0 + masked, own.1 + nats);
+        self.masked += masked;
+        self.nats += nats;
+        self.correct += correct;
     }
 }
 
@@ -190,12 +234,26 @@ fn lengths(shard: &Shard, of: Range<usize>) -> Vec<usize> {
     of.map(|i| shard.view(i).tokens.len()).collect()
 }
 
-/// Scores `model` on labelled texts; `each` gets every text's number and its probabilities or its number, in order.
+/// Who hears of texts as they are scored.
+pub trait Hearing {
+    /// A text's number, what `classify` gives of it, and what `answer` makes of that; in no fixed order.
+    fn said(&mut self, _text: usize, _said: &[f64], _answer: &[f32]) {}
+
+    /// A text's number and its probabilities, or its number; in order.
+    fn answered(&mut self, _text: usize, _answer: &[f32]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Nobody does.
+impl Hearing for () {}
+
+/// Scores `model` on labelled texts, of which `hearing` hears.
 pub fn labelled(
     model: &SequenceClassifier,
     rows: &Labelled,
     place: Place,
-    each: &mut dyn FnMut(usize, Vec<f32>) -> Result<()>,
+    hearing: &mut dyn Hearing,
 ) -> Result<LabelScores> {
     let (problem, texts) = (rows.problem, rows.texts());
     let mut scores = LabelScores::new(problem, rows.classes());
@@ -209,9 +267,10 @@ pub fn labelled(
         classify((model, problem), &ids, &lengths, &own, place, &mut |text, said| {
             let answer = answer(&said, problem);
             scores.add(rows, stretch.start + text, &said, &answer);
+            hearing.said(stretch.start + text, &said, &answer);
             answers[text] = answer;
         })?;
-        stretch.zip(answers).try_for_each(|(text, answer)| each(text, answer))?;
+        stretch.zip(answers).try_for_each(|(text, answer)| hearing.answered(text, &answer))?;
     }
     scores.loss /= texts.len().max(1) as f64;
     Ok(scores)
@@ -226,17 +285,20 @@ pub fn masked(
 ) -> Result<MaskedScores> {
     ensure!(shard.is_masked(), "it is not masked");
     let mut scores = MaskedScores::default();
-    for stretch in stretches(shard, (0..shard.len()).map(|i| i..i + 1), 1) {
-        let item = |i| masked_item(&shard.view(stretch.start + i));
-        sweep(&item, &lengths(shard, stretch.clone()), place, &mut |group, micro| {
-            let logits = model.logits(&micro.batch, &micro.masked, false);
-            scores.masked += micro.targets.numel() as u64;
-            scores.nats += cross_entropy(&logits, &micro.targets).double_value(&[]);
-            let right = logits.argmax(-1, false).eq_tensor(&micro.targets).sum(Kind::Int64);
-            scores.correct += right.int64_value(&[]) as u64;
-            done(group.len());
-            Ok(())
-        })?;
+    for (draw, own) in shard.draws() {
+        for stretch in stretches(shard, own.clone().map(|i| i..i + 1), 1) {
+            let (first, end) = (own.start + stretch.start, own.start + stretch.end);
+            let item = |i| masked_item(&shard.view(first + i));
+            sweep(&item, &lengths(shard, first..end), place, &mut |group, micro| {
+                let logits = model.logits(&micro.batch, &micro.masked, false);
+                let nats = cross_entropy(&logits, &micro.targets).double_value(&[]);
+                let right = logits.argmax(-1, false).eq_tensor(&micro.targets).sum(Kind::Int64);
+                let right = right.int64_value(&[]) as u64;
+                scores.add(draw, (micro.targets.numel() as u64, nats, right));
+                done(group.len());
+                Ok(())
+            })?;
+        }
     }
     ensure!(scores.masked > 0, "no token of it is masked: there is nothing to score");
     Ok(scores)

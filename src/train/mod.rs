@@ -23,10 +23,10 @@ mod window;
 mod windows;
 
 pub use adamw::{AdamW, AdamWArgs};
-pub use answer::Answerer;
+pub use answer::{AnswerArgs, Answerer};
 pub use batches::{BatchArgs, Feed, Item, Micro, Rows, Step, ids, micro_batches, order};
 pub use classify::{Classification, Labelled, unlabelled};
-pub use evaluate::{LabelScores, MaskedScores, labelled, masked, sweep};
+pub use evaluate::{Hearing, LabelScores, MaskedScores, labelled, masked, sweep};
 pub use fit::{Best, Evaluation, Fit, FitArgs, Outcome, Task, Watch, fit};
 pub use guard::GuardArgs;
 pub use log::Log;
@@ -39,3 +39,4 @@ pub use run::{Course, Run, TrainArgs, about};
 pub use schedule::{Fall, Schedule, ScheduleArgs, Shape};
 pub use seeds::SeedArgs;
 pub use state::State;
+pub use windows::best;

@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::batches::{self, Item};
 use super::evaluate::sweep;
+use crate::metrics::at_temperature;
 use crate::model::SequenceClassifier;
 use crate::native::Place;
 use crate::nn::Ids;
@@ -43,12 +44,12 @@ pub fn classify(
     })
 }
 
-/// What the model says of every text, in the texts' order: the probability of each class, or the number. `texts` are
-/// the windows of each.
+/// What the model says of every text, in the texts' order: the probability of each class at this temperature, or the
+/// number. `texts` are the windows of each.
 pub fn of_texts(
     model: (&SequenceClassifier, Problem),
     texts: Vec<Vec<Encoded>>,
-    place: Place,
+    (temperature, place): (f64, Place),
 ) -> Result<Vec<Vec<f32>>> {
     let mut all = vec![Vec::new(); texts.len()];
     let (mut sequences, mut windows): (Vec<Ids>, _) = (Vec::new(), Vec::new());
@@ -60,9 +61,28 @@ pub fn of_texts(
     let lengths: Vec<usize> = sequences.iter().map(|ids| ids.tokens.len()).collect();
     let item = |i: usize| sequences[i].clone();
     classify(model, &item, &lengths, &windows, place, &mut |text, logs| {
-        all[text] = answer(&logs, model.1);
+        all[text] = answer(&tempered(logs, model.1, temperature), model.1);
     })?;
     Ok(all)
+}
+
+/// What `classify` gives, at another temperature than 1.
+fn tempered(said: Vec<f64>, problem: Problem, temperature: f64) -> Vec<f64> {
+    if temperature == 1.0 {
+        return said;
+    }
+    match problem {
+        Problem::Classes => at_temperature(&said, temperature),
+        // Each class against its contrary.
+        Problem::MultiLabel => {
+            let (yes, no) = said.split_at(said.len() / 2);
+            let both =
+                yes.iter().zip(no).map(|(yes, no)| at_temperature(&[*yes, *no], temperature));
+            let both: Vec<_> = both.collect();
+            [0, 1].iter().flat_map(|&side| both.iter().map(move |pair| pair[side])).collect()
+        }
+        Problem::Regression => said,
+    }
 }
 
 /// What logits `[rows, outputs]` say of each row.
@@ -118,6 +138,21 @@ pub fn best(probs: &[f32]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn temperature_divides_logits() {
+        let close = |ours: Vec<f64>, wanted: &[f64]| {
+            let far =
+                ours.iter().zip(wanted).any(|(ours, wanted)| (ours.exp() - wanted).abs() > 1e-12);
+            assert!(!far && ours.len() == wanted.len(), "{ours:?}, not {wanted:?}");
+        };
+        let logs = [0.8f64, 0.2].map(f64::ln).to_vec();
+        assert_eq!(tempered(logs.clone(), Problem::Classes, 1.0), logs);
+        // Odds of 4 become odds of 2.
+        close(tempered(logs, Problem::Classes, 2.0), &[2.0 / 3.0, 1.0 / 3.0]);
+        let labels = [0.8f64, 0.5, 0.2, 0.5].map(f64::ln).to_vec();
+        close(tempered(labels, Problem::MultiLabel, 2.0), &[2.0 / 3.0, 0.5, 1.0 / 3.0, 0.5]);
+    }
 
     #[test]
     fn means_are_of_probabilities() {

@@ -1,15 +1,20 @@
 """Scores of random predictions from scikit-learn and SciPy, as JSON lines: many of the scores are equal.
 
-Of two classes {scores, gold}, of several {scores, gold} with a score a class; what is null is not defined.
+Every line has a `kind`; what is null is not defined.
 """
 
 import json
 import warnings
 
 import numpy as np
+from scipy import stats
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import average_precision_score, roc_auc_score, top_k_accuracy_score
+from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, top_k_accuracy_score
+from sklearn.naive_bayes import MultinomialNB
 
 BINS = 10
 
@@ -28,7 +33,7 @@ def two_classes(draw, texts, digits):
     both = 0 < gold.sum() < texts
     right = int(gold.sum())
     interval = binomtest(right, texts).proportion_ci(0.95, method="wilson")
-    return {"scores": scores.tolist(), "gold": gold.tolist(),
+    return {"kind": "two", "scores": scores.tolist(), "gold": gold.tolist(),
             "roc_auc": roc_auc_score(gold, scores) if both else None,
             "average_precision": average_precision_score(gold, scores) if right else None,
             "calibration_error": ece(gold, scores),
@@ -38,12 +43,83 @@ def two_classes(draw, texts, digits):
 def several_classes(draw, texts, classes, digits):
     scores = np.round(draw.dirichlet(np.ones(classes), texts), digits)
     scores[:, -1] = 1 - scores[:, :-1].sum(1)  # roc_auc_score wants them to add to 1
+    scores = scores.astype("f4").astype("f8")  # as a model says them: what is equal there is equal here
     gold = draw.integers(0, classes, texts)
-    every = len(set(gold.tolist())) == classes
     labels = np.arange(classes)
-    return {"scores": scores.tolist(), "gold": gold.tolist(),
-            "roc_auc": roc_auc_score(gold, scores, multi_class="ovr", labels=labels) if every else None,
+    # A class that no text has, or all have, does not count; where there is none such, it is scikit-learn's own mean.
+    told = [c for c in labels if 0 < (gold == c).sum() < texts]
+    mean = lambda score: float(np.mean([score(gold == c, scores[:, c]) for c in told])) if told else None
+    auc, precision = mean(roc_auc_score), mean(average_precision_score)
+    if len(told) == classes:
+        assert abs(auc - roc_auc_score(gold, scores, multi_class="ovr", labels=labels)) < 1e-12
+        assert abs(precision - average_precision_score(gold, scores)) < 1e-12
+    return {"kind": "several", "scores": scores.tolist(), "gold": gold.tolist(), "roc_auc": auc, "average_precision": precision,
             "top": [top_k_accuracy_score(gold, scores, k=k, labels=labels) for k in range(1, classes + 1)]}
+
+
+def several_labels(draw, texts, classes, digits):
+    scores = np.round(draw.random((texts, classes)), digits).astype("f4").astype("f8")
+    gold = draw.integers(0, 2, (texts, classes))
+    gold[0], gold[1] = 0, 1  # so that every class is told apart
+    return {"kind": "labels", "scores": scores.tolist(), "gold": gold.tolist(),
+            "roc_auc": roc_auc_score(gold, scores, average="macro"),
+            "average_precision": average_precision_score(gold, scores, average="macro")}
+
+
+def temperatures(draw, texts, classes):
+    """Guo et al. 2017: the temperature of the least loss, from logits that are too large or too small."""
+    logits = draw.normal(size=(texts, classes)) * draw.choice([0.3, 1, 5])
+    gold = np.array([draw.choice(classes, p=np.exp(row - logsumexp(row))) for row in logits / draw.choice([0.5, 1, 3])])
+    logs = (logits - logsumexp(logits, 1, keepdims=True)).astype("f4").astype("f8")
+    rows = np.arange(texts)
+
+    def loss(log_t):
+        scaled = logs / np.exp(log_t)
+        return np.mean(logsumexp(scaled, 1) - scaled[rows, gold])
+
+    found = minimize_scalar(loss, bounds=np.log([0.01, 100]), method="bounded", options={"xatol": 1e-10})
+    return {"kind": "temperature", "logs": logs.ravel().tolist(), "classes": classes, "gold": gold.tolist(),
+            "temperature": float(np.exp(found.x)), "loss": float(found.fun)}
+
+
+def tests(draw):
+    a, b = (int(n) for n in draw.integers(0, draw.choice([3, 30, 3000]), 2))
+    numbers = draw.normal(3, 0.1, int(draw.integers(2, 9)))
+    low, high = stats.t.interval(0.95, len(numbers) - 1, numbers.mean(), stats.sem(numbers))
+    return {"kind": "tests", "only": [a, b], "mcnemar": binomtest(a, a + b).pvalue if a + b else 1.0,
+            "numbers": numbers.tolist(), "sd": float(numbers.std(ddof=1)), "interval": [low, high]}
+
+
+def bootstraps(draw, texts, classes):
+    """The percentile interval of macro F1; ours draws other samples, so that ends differ by chance."""
+    gold = draw.integers(0, classes, texts)
+    pred = np.where(draw.random(texts) < 0.7, gold, draw.integers(0, classes, texts))
+
+    def score(gold, pred):
+        hits, golds, preds = (np.bincount(of, minlength=classes) for of in (gold[gold == pred], gold, pred))
+        occur = golds + preds > 0
+        return np.mean(2 * hits[occur] / (golds + preds)[occur])
+
+    assert abs(score(gold, pred) - f1_score(gold, pred, average="macro")) < 1e-12
+    found = stats.bootstrap((gold, pred), score, paired=True, vectorized=False, n_resamples=2000, method="percentile", rng=draw)
+    low, high = found.confidence_interval
+    return {"kind": "bootstrap", "gold": gold.tolist(), "pred": pred.tolist(), "classes": classes, "interval": [low, high]}
+
+
+def bayes(draw, texts, classes):
+    """Token 0 is special; the last tokens are in no text that is learnt from."""
+    lengths = draw.integers(1, 12, texts + 5)
+    words = [draw.integers(0, 20 if i < texts else 25, n).tolist() for i, n in enumerate(lengths)]
+    gold = draw.integers(0, classes, texts)
+    counts = np.stack([np.bincount(text, minlength=25) for text in words])
+    used = np.flatnonzero((counts[:texts].sum(0) > 0) & (np.arange(25) > 0))
+    if not len(used):
+        return bayes(draw, texts, classes)
+    tfidf = TfidfTransformer().fit(counts[:texts, used])
+    model = MultinomialNB().fit(tfidf.transform(counts[:texts, used]), gold)
+    scores = model.predict_joint_log_proba(tfidf.transform(counts[texts:, used]))
+    return {"kind": "bayes", "train": words[:texts], "test": words[texts:], "gold": gold.tolist(), "classes": classes,
+            "known": model.classes_.tolist(), "scores": scores.tolist()}
 
 
 def main():
@@ -53,6 +129,13 @@ def main():
         texts, digits = int(draw.integers(2, 60)), int(draw.integers(1, 4))
         print(json.dumps(two_classes(draw, texts, digits)))
         print(json.dumps(several_classes(draw, texts, int(draw.integers(3, 6)), digits)))
+        print(json.dumps(several_labels(draw, texts, int(draw.integers(2, 6)), digits)))
+        print(json.dumps(tests(draw)))
+        print(json.dumps(bayes(draw, int(draw.integers(2, 20)), int(draw.integers(1, 4)))))
+    for case in range(20):
+        print(json.dumps(temperatures(draw, int(draw.integers(50, 200)), int(draw.integers(2, 6)))))
+    for case in range(4):
+        print(json.dumps(bootstraps(draw, int(draw.integers(100, 300)), int(draw.integers(2, 5)))))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ use clap::Parser;
 pub use args::{command_line, model_first};
 pub use output::{Output, apart, output, text_output};
 pub use progress::Progress;
-pub use say::{note, warn};
+pub use say::{note, object, warn};
 pub use signal::{on_stop, stop_requested};
 pub use spool::Spool;
 pub use talk::{Talk, is_quiet, is_verbose};

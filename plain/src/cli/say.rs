@@ -6,6 +6,8 @@ use std::panic;
 use std::process::ExitCode;
 use std::thread;
 
+use serde_json::Value;
+
 use super::{is_quiet, program};
 use crate::flags::{CAUGHT, Failure};
 
@@ -24,6 +26,11 @@ pub fn note(message: impl fmt::Display) {
 /// One line on standard error that `-q` does not silence: something the numbers depend on.
 pub fn warn(message: impl fmt::Display) {
     say(message);
+}
+
+/// A JSON object as a line on standard error, for programs to read.
+pub fn object(object: &Value) {
+    let _ = io::stderr().write_all(format!("{object}\n").as_bytes());
 }
 
 /// An error on one line, and its cure on a second.

@@ -1,6 +1,6 @@
 //! Lines on their way in, read ahead on a thread of their own.
 
-use std::io::BufRead;
+use std::io::{self, BufRead};
 use std::iter;
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -52,11 +52,32 @@ fn size(line: &Result<Line>) -> usize {
 impl Arriving {
     /// Begins to read; errors say `name:LINE: cause`.
     pub fn new(name: &str, reader: impl BufRead + Send + 'static) -> Self {
-        let (name, held) = (name.to_owned(), Arc::new(Held::default()));
+        Self::of(text_lines(name, reader))
+    }
+
+    /// The same, but bad lines are left out, and `tell` hears of them: their number, from 1, and what is wrong. Where the
+    /// rest cannot be read it ends with an error all the same.
+    pub fn skipping(
+        name: &str,
+        reader: impl BufRead + Send + 'static,
+        mut tell: impl FnMut(u64, String) + Send + 'static,
+    ) -> Self {
+        let lines = text_lines(name, reader).zip(1..);
+        Self::of(lines.filter_map(move |(line, number)| match line {
+            Err(error) if !error.chain().any(|cause| cause.is::<io::Error>()) => {
+                tell(number, error.root_cause().to_string());
+                None
+            }
+            line => Some(line),
+        }))
+    }
+
+    fn of(mut lines: impl Iterator<Item = Result<Line>> + Send + 'static) -> Self {
+        let held = Arc::new(Held::default());
         let own = held.clone();
         let lines = Ahead::new(AHEAD, move |send| {
             // Where nobody takes them any more, there is nobody to tell.
-            let _ = text_lines(&name, reader).try_for_each(|line| {
+            let _ = lines.try_for_each(|line| {
                 own.add(size(&line));
                 send.send(line)
             });
@@ -135,6 +156,37 @@ mod tests {
         let error = end.unwrap().unwrap_err();
         assert_eq!((some[0].text.as_str(), some.len()), ("c", 1));
         assert_eq!(format!("{error:#}"), "f:4: not UTF-8: byte 1 is 0xff");
+    }
+
+    #[test]
+    fn bad_lines_are_left_out_and_told() {
+        let (told, heard) = std::sync::mpsc::channel();
+        let bytes = b"a\n\xff\n{\"pair\":1}\nb\n";
+        let tell = move |line, cause| told.send((line, cause)).unwrap();
+        let (some, _) = Arriving::skipping("f", &bytes[..], tell).full(9);
+        assert_eq!(some.iter().map(|line| line.text.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        let heard: Vec<(u64, String)> = heard.iter().collect();
+        let wanted = [
+            (2, "not UTF-8: byte 1 is 0xff"),
+            (3, "invalid type: integer `1`, expected a string at column 9"),
+        ];
+        assert_eq!(heard, wanted.map(|(line, cause)| (line, cause.to_owned())));
+    }
+
+    struct Broken;
+
+    impl io::Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("gone"))
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_left_out() {
+        let reader = io::BufReader::new(io::Read::chain(&b"a\n"[..], Broken));
+        let (some, end) = Arriving::skipping("f", reader, |_, _| ()).full(9);
+        assert_eq!(some.len(), 1);
+        assert_eq!(format!("{:#}", end.unwrap().unwrap_err()), "f:2: gone");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io::BufRead;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use serde::Deserialize;
 
 use super::documents::{json_cause, lines};
@@ -31,7 +31,8 @@ pub fn text_lines<R: BufRead>(
             return Ok(Line { text, pair: None });
         }
         serde_json::from_str(&text)
-            .map_err(|error| anyhow!("{name}:{number}: {}", json_cause(&error)))
+            .map_err(|error| anyhow!(json_cause(&error)))
+            .with_context(|| format!("{name}:{number}"))
     })
 }
 

@@ -7,6 +7,9 @@ use std::ops::Range;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::bootstrap::bootstrap;
+use super::f1::{Hits, f1};
+
 /// Classes up to which the matrix is written out whole.
 const DENSE: usize = 1000;
 
@@ -69,8 +72,13 @@ impl Confusion {
         json!({"gold": names, "pred": names, "counts": counts})
     }
 
+    /// Examples that are right.
+    pub fn right(&self) -> u64 {
+        self.classes().map(|class| self.count(class, class)).sum()
+    }
+
     pub fn accuracy(&self) -> f64 {
-        ratio(self.classes().map(|c| self.hits(c)).sum(), self.total() as f64)
+        ratio(self.right() as f64, self.total() as f64)
     }
 
     /// Over all classes at once; with one label an example this is the accuracy.
@@ -79,7 +87,7 @@ impl Confusion {
     }
 
     fn f1(&self, class: usize) -> f64 {
-        ratio(2.0 * self.hits(class), (self.gold[class] + self.pred[class]) as f64)
+        f1([self.count(class, class), self.gold[class], self.pred[class]])
     }
 
     /// Mean F1 of the classes that occur, as gold or as prediction.
@@ -87,6 +95,24 @@ impl Confusion {
         let seen: Vec<usize> =
             self.classes().filter(|&c| self.gold[c] + self.pred[c] > 0).collect();
         ratio(seen.iter().map(|&c| self.f1(c)).sum(), seen.len() as f64)
+    }
+
+    /// The bootstrap's 95 % interval of `macro_f1`, over texts.
+    pub fn macro_f1_interval(&self) -> (f64, f64) {
+        // Classes that do not occur cost nothing.
+        let occur: Vec<usize> =
+            self.classes().filter(|&c| self.gold[c] + self.pred[c] > 0).collect();
+        let place = |class: usize| [occur.partition_point(|&other| other < class) as u32];
+        let cells = self.counts.keys().map(|&(gold, pred)| (place(gold), place(pred)));
+        let cells: Vec<_> = cells.collect();
+        let counts: Vec<u64> = self.counts.values().copied().collect();
+        let [interval] = bootstrap(&counts, |counts| {
+            let mut hits = Hits::new(occur.len());
+            let drawn = cells.iter().zip(counts).filter(|(_, count)| **count > 0);
+            drawn.for_each(|((gold, pred), count)| hits.add(gold, pred, *count));
+            [hits.macro_f1()]
+        });
+        interval
     }
 
     /// Matthews correlation, multi-class (Gorodkin 2004).
@@ -118,7 +144,7 @@ impl Confusion {
         // The root of n times MCC is about normal where predictions have nothing to do with the classes.
         let n = self.total() as f64;
         let chance = self.mcc() * n.sqrt() < 2.0;
-        let right: f64 = self.classes().map(|class| self.hits(class)).sum();
+        let right = self.right() as f64;
         (chance && right <= self.gold[most] as f64)
             .then(|| format!("no better than always {:?}: accuracy {:.4}", names[most], right / n))
     }
@@ -192,7 +218,25 @@ mod tests {
     }
 
     #[test]
+    fn the_interval_of_macro_f1_holds_it() {
+        let counts: &[&[u64]] = &[&[50, 10, 0], &[20, 30, 10], &[0, 0, 40]];
+        let c = confusion(counts);
+        let (low, high) = c.macro_f1_interval();
+        assert!(low < c.macro_f1() && c.macro_f1() < high, "{low} {high}");
+        assert!(high - low < 0.2, "{low} {high}");
+        // Four times the texts, half the width.
+        let more: Vec<Vec<u64>> =
+            counts.iter().map(|row| row.iter().map(|n| n * 4).collect()).collect();
+        let more = confusion(&more.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let (from, to) = more.macro_f1_interval();
+        assert!((2.0 * (to - from) / (high - low) - 1.0).abs() < 0.1, "{from} {to}");
+        assert_eq!(confusion(&[&[3, 0], &[0, 4]]).macro_f1_interval(), (1.0, 1.0));
+    }
+
+    #[test]
     fn one_class_and_nothing_are_defined() {
+        assert_eq!(confusion(&[&[3]]).macro_f1_interval(), (1.0, 1.0));
+        assert_eq!(Confusion::new(0).macro_f1_interval(), (0.0, 0.0));
         assert_eq!(confusion(&[&[3]]).mcc(), 0.0);
         let empty = Confusion::new(0);
         assert_eq!((empty.accuracy(), empty.macro_f1(), empty.mcc()), (0.0, 0.0, 0.0));

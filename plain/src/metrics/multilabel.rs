@@ -2,6 +2,7 @@
 //! that never occurs, as gold or as prediction, has F1 0.
 
 use super::confusion::{ClassScore, ratio};
+use super::f1::f1;
 
 /// Counts of each class, and of texts that are right as a whole.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -28,6 +29,11 @@ impl MultiLabel {
         }
         self.texts += 1;
         self.right += u64::from(right);
+    }
+
+    /// Texts whose classes are all predicted, and no others; of so many.
+    pub fn right(&self) -> (u64, u64) {
+        (self.right, self.texts)
     }
 
     /// The share of texts whose classes are all predicted, and no others.
@@ -74,10 +80,6 @@ impl MultiLabel {
         };
         names.iter().zip(&self.counts).map(score).collect()
     }
-}
-
-fn f1([hits, gold, pred]: [u64; 3]) -> f64 {
-    ratio(2.0 * hits as f64, (gold + pred) as f64)
 }
 
 #[cfg(test)]

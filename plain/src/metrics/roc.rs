@@ -16,17 +16,6 @@ pub fn roc_auc(texts: &[(f64, bool)]) -> Option<f64> {
     (yes > 0.0 && no > 0.0).then(|| above / (yes * no))
 }
 
-/// The mean over classes of each one's area against the rest. Of each text the scores of all classes, and its class. None
-/// where a class has no text, or has all: as scikit-learn's `roc_auc_score(multi_class="ovr")`.
-pub fn roc_auc_macro(texts: &[(Vec<f64>, usize)]) -> Option<f64> {
-    let classes = texts.first()?.0.len();
-    let area = |class: usize| {
-        let own: Vec<_> = texts.iter().map(|(scores, is)| (scores[class], *is == class)).collect();
-        roc_auc(&own)
-    };
-    Some((0..classes).map(area).sum::<Option<f64>>()? / classes as f64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,19 +29,5 @@ mod tests {
         assert_eq!(roc_auc(&[(0.0, true), (-0.0, false)]), Some(0.5));
         assert_eq!(roc_auc(&[(0.3, true)]), None);
         assert_eq!(roc_auc(&[]), None);
-    }
-
-    #[test]
-    fn each_against_the_rest() {
-        let texts = [
-            (vec![0.8, 0.1, 0.1], 0),
-            (vec![0.3, 0.4, 0.3], 1),
-            (vec![0.5, 0.3, 0.2], 2),
-            (vec![0.2, 0.2, 0.6], 2),
-        ];
-        // 0 is above all, 1 too; of 2 against the rest one score of four is out of order.
-        assert_eq!(roc_auc_macro(&texts), Some((1.0 + 1.0 + 0.75) / 3.0));
-        assert_eq!(roc_auc_macro(&texts[..2]), None);
-        assert_eq!(roc_auc_macro(&[]), None);
     }
 }

@@ -24,7 +24,7 @@ impl<'a> Ints<'a> {
         Ints { bytes: &self.bytes[from * self.width..to * self.width], width: self.width }
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = u32> + 'a {
+    pub fn iter(&self) -> impl Iterator<Item = u32> + use<'a> {
         let narrow = self.width == 2;
         self.bytes.chunks_exact(self.width).map(move |b| match narrow {
             true => u32::from(u16::from_le_bytes([b[0], b[1]])),

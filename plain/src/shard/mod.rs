@@ -13,6 +13,8 @@ mod segment;
 mod statistics;
 mod stream;
 mod tensors;
+#[cfg(test)]
+pub mod tests;
 mod write;
 
 pub use header::{Header, Special};

@@ -186,6 +186,20 @@ impl Shard {
         texts
     }
 
+    /// Sequences side by side that are masked in one go, and which: the epoch and the draw.
+    pub fn draws(&self) -> Vec<((u64, u64), Range<usize>)> {
+        let mut all: Vec<((u64, u64), Range<usize>)> = Vec::new();
+        for (segment, &start) in self.segments.iter().zip(&self.starts) {
+            let own = segment.masked_by().map_or((0, 0), |by| (by.epoch, by.draw));
+            let end = start + segment.len();
+            match all.last_mut().filter(|(last, _)| *last == own) {
+                Some((_, range)) => range.end = end,
+                None => all.push((own, start..end)),
+            }
+        }
+        all
+    }
+
     /// sha256 over the bytes of every segment, hexadecimal.
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();

@@ -269,7 +269,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::survey::tests::shard;
+    use crate::shard::tests::shard;
 
     #[test]
     fn the_first_of_each_text_counts() {

@@ -1,10 +1,8 @@
-//! Cosine of TF-IDF vectors over token ids: counts times ln((1 + N) / (1 + df)) + 1, to length 1. N texts of the corpus
-//! are counted, df of them have the token. (The smoothed weights of scikit-learn's TfidfVectorizer.)
-
-use std::collections::HashSet;
+//! Cosine of TF-IDF vectors over token ids.
 
 use super::nearest::Nearness;
-use crate::shard::{Shard, View};
+use crate::shard::Shard;
+use crate::tfidf::{idf, weights};
 
 /// The task's texts by token, for scoring one text of the corpus at a time.
 pub struct TfIdf<'a> {
@@ -21,10 +19,10 @@ pub struct TfIdf<'a> {
 impl<'a> TfIdf<'a> {
     /// Weights from the texts at `pool` of the corpus. Both shards must be of one tokenizer.
     pub fn new(task: &Shard, corpus: &'a Shard, pool: &[usize]) -> Self {
-        let idf = idf(corpus, pool);
+        let idf = idf(corpus, pool.iter().map(|&at| at..at + 1));
         let mut entries: Vec<(u32, u32, f32)> = Vec::new();
         for i in 0..task.len() {
-            let (weights, norm) = weights(task.view(i), &idf);
+            let (weights, norm) = weights(task, i..i + 1, &idf);
             entries.extend(weights.iter().map(|(token, weight)| (*token, i as u32, weight / norm)));
         }
         entries.sort_unstable_by_key(|(token, text, _)| (*token, *text));
@@ -43,7 +41,7 @@ impl Nearness for TfIdf<'_> {
     /// A text that shares no token with another is no neighbour of it.
     fn score(&self, at: usize, scores: &mut [f32]) {
         scores.fill(0.0);
-        let (weights, norm) = weights(self.corpus.view(at), &self.idf);
+        let (weights, norm) = weights(self.corpus, at..at + 1, &self.idf);
         for (token, weight) in weights {
             let (from, to) = (self.starts[token as usize], self.starts[token as usize + 1]);
             for (text, other) in &self.postings[from..to] {
@@ -56,44 +54,13 @@ impl Nearness for TfIdf<'_> {
     }
 }
 
-/// `[vocab]`: ln((1 + N) / (1 + df)) + 1.
-fn idf(corpus: &Shard, pool: &[usize]) -> Vec<f32> {
-    let header = corpus.header();
-    let mut df = vec![0u32; header.vocab_size as usize];
-    // The text that last had the token: each counts it once.
-    let mut last = vec![usize::MAX; df.len()];
-    for &at in pool {
-        for token in corpus.view(at).tokens.iter().map(|token| token as usize) {
-            df[token] += u32::from(last[token] != at);
-            last[token] = at;
-        }
-    }
-    let special: HashSet<u32> = header.special.all.iter().copied().collect();
-    let texts = pool.len() as f64;
-    let idf = |(token, df): (u32, u32)| match df > 0 && !special.contains(&token) {
-        true => (((1.0 + texts) / (1.0 + f64::from(df))).ln() + 1.0) as f32,
-        false => 0.0,
-    };
-    (0..).zip(df).map(idf).collect()
-}
-
-/// The tokens of a text in order of their ids, with count times idf, and the length of that vector.
-fn weights(view: View, idf: &[f32]) -> (Vec<(u32, f32)>, f32) {
-    let mut tokens: Vec<u32> = view.tokens.iter().filter(|&t| idf[t as usize] > 0.0).collect();
-    tokens.sort_unstable();
-    let weight = |same: &[u32]| (same[0], same.len() as f32 * idf[same[0] as usize]);
-    let weights: Vec<(u32, f32)> = tokens.chunk_by(|a, b| a == b).map(weight).collect();
-    let norm = weights.iter().map(|(_, weight)| weight * weight).sum::<f32>().sqrt();
-    (weights, norm)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::shard::tests::shard;
     use crate::survey::nearest::nearest;
-    use crate::survey::tests::shard;
 
     /// The cosine of the definition, over words as bags, in 64 bits.
     fn cosine(task: &[u32], text: &[u32], corpus: &[Vec<u32>]) -> f64 {

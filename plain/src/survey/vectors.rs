@@ -146,8 +146,8 @@ mod tests {
     use tempfile::NamedTempFile;
 
     use super::*;
+    use crate::shard::tests::shard;
     use crate::survey::nearest::nearest;
-    use crate::survey::tests::shard;
 
     fn bytes<const N: usize>(values: impl IntoIterator<Item = [u8; N]>) -> Vec<u8> {
         values.into_iter().flatten().collect()
