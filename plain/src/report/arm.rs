@@ -119,6 +119,7 @@ pub fn baseline<'a>(arms: &'a [Arm], asked: Option<&str>) -> Option<&'a Arm> {
 pub fn check_baseline(arms: &[Arm], asked: Option<&str>) -> Result<()> {
     let Some(asked) = asked else { return Ok(()) };
     let mut names: Vec<String> = arms.iter().map(|arm| arm.place.arm()).collect();
+    names.sort();
     names.dedup();
     let cure = format!("ENCODER/METHOD, one of {}", names.join(", "));
     ensure!(

@@ -47,8 +47,10 @@ impl Score {
         value.clamp(least, if self.is_share { 1.0 } else { f64::INFINITY })
     }
 
-    /// The same with a sign, for differences.
+    /// The same with a sign, for differences; no further than they can go.
     pub fn signed(&self, value: f64) -> String {
+        let most = if self.is_share { 1.0 - self.within(-1.0) } else { f64::INFINITY };
+        let value = value.clamp(-most, most);
         if self.is_share { format!("{:+.2}", 100.0 * value) } else { format!("{value:+.4}") }
     }
 
@@ -83,6 +85,9 @@ mod tests {
         assert_eq!(accuracy.spread(&[0.5]), "50.00");
         assert_eq!(accuracy.spread(&[0.5, 0.6, 0.7]), "60.00 ± 10.00");
         assert_eq!(mse.spread(&[5.0, 6.0, 7.0]), "6.0000 ± 1.0000");
+        assert_eq!([-7.5, 0.25].map(|value| accuracy.signed(value)), ["-100.00", "+25.00"]);
+        assert_eq!([-7.5, 0.25].map(|value| SCORES[4].signed(value)), ["-200.00", "+25.00"]);
+        assert_eq!(mse.signed(7.5), "+7.5000");
         assert_eq!([0, 999, 1000, 1234567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 }

@@ -44,7 +44,7 @@ fn row(arm: &Arm) -> Vec<Cell> {
         Cell::maybe(mean(&all(&memory)), rounded(0)),
         Cell::number(grouped(arm.trained()), trained),
         Cell::maybe(parameters.map(|all| 100.0 * trained / all.max(1.0)), rounded(2)),
-        Cell::maybe(mean(&all(&size)), rounded(1)),
+        Cell::maybe(mean(&all(&size)), rounded(2)),
     ]
 }
 
