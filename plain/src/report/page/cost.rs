@@ -19,7 +19,6 @@ pub fn show(task: &Task) -> Result<Markup> {
         "seconds of a fine-tuning",
         "seconds of adaptation",
         "tokens/s",
-        "peak memory, MB",
         "trained weights",
         "of all, %",
         "size on disk, MB",
@@ -41,7 +40,6 @@ fn row(arm: &Arm) -> Vec<Cell> {
         Cell::maybe(mean(&seconds), |_| spread(&seconds)),
         Cell::number(format!("{:.0}", arm.adaptation), arm.adaptation),
         Cell::maybe(mean(&all(&speed)), |speed| grouped(speed as u64)),
-        Cell::maybe(mean(&all(&memory)), rounded(0)),
         Cell::number(grouped(arm.trained()), trained),
         Cell::maybe(parameters.map(|all| 100.0 * trained / all.max(1.0)), rounded(2)),
         Cell::maybe(mean(&all(&size)), rounded(2)),
@@ -56,14 +54,6 @@ fn spread(seconds: &[f64]) -> String {
 /// Tokens a second at the end of the run.
 fn speed(run: &Run) -> Option<f64> {
     run.log.steps.values().next_back()?["tokens_per_s"].as_f64()
-}
-
-/// The most memory that the log tells of, in MB.
-fn memory(run: &Run) -> Option<f64> {
-    let last = run.log.steps.values().next_back();
-    let told = [Some(&run.log.done), last].into_iter().flatten();
-    let bytes = told.filter_map(|event| event["peak_bytes"].as_f64()).reduce(f64::max)?;
-    Some(bytes / 1e6)
 }
 
 /// What a run's own weights take: of an adapter, it alone. By the score, else by the file.
