@@ -35,8 +35,7 @@ impl Log {
             match event["event"].as_str() {
                 Some("run") => older = std::mem::replace(&mut log, Self::begun(event)),
                 Some("resume") => log = Self { run: log.run, ..std::mem::take(&mut older) },
-                Some(kind) => log.add(&kind.to_owned(), event),
-                None => {}
+                _ => log.add(event),
             }
         }
         ensure!(!log.run.is_null(), "{}: no run in it", named());
@@ -47,9 +46,10 @@ impl Log {
         Self { run, ..Self::default() }
     }
 
-    fn add(&mut self, kind: &str, event: Value) {
+    fn add(&mut self, event: Value) {
+        let kind = event["event"].as_str().unwrap_or_default().to_owned();
         let step = event["step"].as_u64().unwrap_or(0);
-        match kind {
+        match kind.as_str() {
             "step" => drop(self.steps.insert(step, event)),
             "eval" => drop(self.evals.insert(step, event["scores"].clone())),
             "guard" => drop(event["nats"].as_f64().map(|nats| self.guards.insert(step, nats))),
