@@ -5,6 +5,7 @@
 #   make tapt                     AG News: baseline against TAPT, one table
 #   make baseline | dapt | tapt | dapt+tapt | lora | all
 #   make compare ARMS='base/full base/lora'     any arms, ENCODER/METHOD
+#   make tapt HIDDEN=300          the page also draws hidden states of so many test texts, before and after
 #   make s0 | s1 | s2 | s3 | s4   five small studies done again, docs/recipes.md; AS_PUBLISHED=1: with their mistakes
 #   make tapt MODEL=DIR_OR_HUB_ID TASKS='ag_news rotten_tomatoes' SEEDS='0 1 2' DATA=DIR
 #   make -n tapt                  the commands, to paste
@@ -22,12 +23,16 @@ DATA    ?= $(or $(TAPT_DATA),data)
 OUT     ?= runs
 RECIPES ?= recipes
 RESULTS ?= results.md
+# The same with pictures: one page for a browser, beside it.
+PAGE    := $(basename $(RESULTS)).html
 # A quick look: at most LIMIT rows of every split but test, TEST_LIMIT of test, STEPS optimizer steps a fine-tuning,
 # MLM_STEPS a pretraining.
 LIMIT      ?=
 TEST_LIMIT ?=
 STEPS      ?=
 MLM_STEPS  ?= $(STEPS)
+# Test texts whose hidden states the page draws, of the first seed; none where it is empty.
+HIDDEN     ?=
 # An encoder without an MLM head (a sentence encoder, say) gets a new one; the trainer says so.
 HEAD    ?= --new-head
 GPU     ?=
@@ -189,11 +194,27 @@ $W/%/score.json: $W/%/$$(weights) $$(call split,$(SCORE))
 	$(GPU) $(BIN)/evaluate $(@D) $(call split,$(SCORE)) $(learnt) -p $(@D)/predictions.jsonl > $@.partial
 	@mv $@.partial $@
 
+# ---- hidden states: TASK/ENCODER before fine-tuning, TASK/ENCODER/METHOD/SEED after
+
+looked = $(if $(call part,4),$(@D),$(call encoder.$(call part,2),$(call part,1),$(firstword $(SEEDS))))
+its    = $(looked)/$(if $(call part,4)$(own),$(weights),model.safetensors)
+own-reading = $(firstword $(wildcard $(foreach i,$* $(SCORE),$(RECIPES)/prep-$i.args)) $(RECIPES)/prep.args)
+hidden = $(if $(HIDDEN),$(foreach t,$(TASKS),$(foreach a,$(arms),$W/$t/$(firstword $(subst /, ,$a))/hidden.safetensors $W/$t/$a/$(firstword $(SEEDS))/hidden.safetensors)))
+
+$W/tok/%/hidden-$(HIDDEN).tok: $W/tok/%/$(SCORE).tok
+	$(BIN)/prep $(data) --split $(SCORE) @$(own-reading) --limit $(HIDDEN) --data $(DATA) --tokenizer $(BASE) -o $@
+
+$W/%/hidden.safetensors: $W/tok/$$(call part,1)/hidden-$(HIDDEN).tok $$(its)
+	@mkdir -p $(@D)
+	$(GPU) $(BIN)/embed $(looked) $< --layer all --pool mean -o $@
+
 # ---- the table
 
-# Other tasks, seeds or arms than last time: the table is made again.
+# Other tasks, seeds or arms than last time, or no pictures yet: the table is made again, and the page with it.
 table := $W/table.md
-stale := $(if $(asked),$(if $(call same,$(scores),$(file <$W/table.list)),,FORCE))
+pictures = $W/page.html $(hidden)
+missing  = $(filter-out $(wildcard $(pictures)),$(pictures))
+stale   := $(if $(asked),$(if $(and $(if $(missing),,whole),$(call same,$(scores),$(file <$W/table.list))),,FORCE))
 
 title := $(MODEL)$(LIMIT:%=$(comma) at most % rows a split)$(TEST_LIMIT:%=$(comma) % of test)$(STEPS:%=$(comma) % steps of fine-tuning)$(MLM_STEPS:%=$(comma) % of pretraining).
 title += $(if $(filter sample,$(TASKS)),The sample is a demonstration: its words are made up.)
@@ -205,11 +226,12 @@ ifneq ($(asked),)
 # Every model and folder has its table; this is the one of the last goal.
 $(RESULTS): $(table) FORCE
 	@cmp -s $< $@ || cp $< $@
+	@cmp -s $W/page.html $(PAGE) || cp $W/page.html $(PAGE)
 
 # A table without its list is of unknown runs, so the list goes first and comes last.
-$(table): $(scores) $(stale)
+$(table): $(scores) $(sort $(hidden)) $(stale)
 	@rm -f $W/table.list
-	$(BIN)/report $(scores) --title '$(title)' --markdown $@.partial
+	$(BIN)/report $(scores) --title '$(title)' --markdown $@.partial --html $W/page.html
 	@mv $@.partial $@ && echo '$(scores)' > $W/table.list
 endif
 
@@ -238,6 +260,7 @@ s0 s1 s2 s3 s4:
 
 demo: build
 	$(MAKE) --no-print-directory all MODEL=$(OUT)/demo/base TASKS=sample RECIPES=recipes/demo
+	@echo 'The table is in $(RESULTS); $(PAGE) shows it with pictures, open it in a browser.'
 
 $(OUT)/demo/base/tokenizer.json: recipes/demo/tokenizer.args
 	$(BIN)/prep sample --split general @$< -o $(@D)
@@ -267,4 +290,4 @@ bench-gpu: build
 	scripts/gpu-check $(MODEL) $(SHARD)
 
 clean:
-	rm -rf $(OUT) $(RESULTS)
+	rm -rf $(OUT) $(RESULTS) $(PAGE)

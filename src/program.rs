@@ -13,6 +13,7 @@ use crate::cli::{self, Progress, Stopped};
 use crate::flags::{fault, usage};
 use crate::metrics::Metric;
 use crate::model::Sizes;
+use crate::native::Place;
 use crate::nn::Parameters;
 use crate::peft::{Files, Method, MethodArgs};
 use crate::shard::{Manifest, Problem, Shard, Stage};

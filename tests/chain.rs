@@ -141,6 +141,32 @@ fn the_table_is_of_the_last_goal() {
     assert_eq!(table("lora"), (1, 1, lora), "a table of unknown runs");
 }
 
+/// The page lies beside the table, and shows hidden states only where they are asked for, of the first seed.
+#[test]
+fn the_page_lies_beside_the_table() {
+    let dir = toy();
+    let dir = dir.path();
+    let page = || fs::read_to_string(dir.join("results.html")).unwrap();
+    make(dir, "tapt");
+    let without = page();
+    assert!(without.contains("Learning curves") && !without.contains("Hidden states"));
+    let predictions = dir.join("runs/model-limit40-steps3/sample/tapt/full/1/predictions.jsonl");
+    assert!(predictions.exists(), "predictions beside the score");
+
+    let ran = make(dir, "tapt HIDDEN=20");
+    assert_eq!(programs(&ran), ["prep", "embed", "embed", "embed", "embed", "report"], "{ran}");
+    let with = page();
+    assert!(with.contains("tapt, before fine-tuning") && with.contains("tapt, fine-tuned, seed 0"));
+    assert_eq!(programs(&make(dir, "tapt HIDDEN=20")), [""; 0], "a second make does nothing");
+    assert_eq!(page(), with);
+
+    fs::remove_file(dir.join("results.html")).unwrap();
+    assert_eq!(programs(&make(dir, "tapt")), [""; 0]);
+    assert_eq!(page(), with, "results.html comes back");
+    fs::remove_file(dir.join("runs/model-limit40-steps3/page.html")).unwrap();
+    assert_eq!(programs(&make(dir, "tapt")), ["report"], "the page of older runs");
+}
+
 fn touch(dir: &Path, file: &str) {
     // Make compares times; a file system may count them in whole seconds.
     sleep(Duration::from_millis(1100));

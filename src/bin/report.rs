@@ -1,19 +1,21 @@
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
 use plain::cli::{self, Talk};
-use plain::report::{arms, markdown, scores_below, text};
+use plain::report::{Arm, arms, check_baseline, csv, markdown, page, scores_below, text};
 
-/// One table of many runs: mean and standard deviation over seeds.
+/// Many runs side by side: mean and standard deviation over seeds.
 ///
 /// Reads scores named TASK/ENCODER/METHOD/SEED/score.json, and the log beside
 /// each. Percent throughout; seconds are training time, of the adapted encoder
 /// once and of every seed. Arms with a run that tells nothing apart are marked.
+/// The page and the files also hold each arm against the baseline.
 ///
 ///   report runs
+///   report runs --html page.html --baseline base/lora
 #[derive(Parser)]
 #[command(version, args_override_self = true, verbatim_doc_comment)]
 struct Args {
@@ -21,11 +23,23 @@ struct Args {
     #[arg(default_value = "runs")]
     paths: Vec<PathBuf>,
 
+    /// Also write a page of tables and pictures, one file that needs no network
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+
     /// Also write the table as Markdown, without the seconds: the same runs give the same file
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
 
-    /// A line above the Markdown table
+    /// Also write a line for each arm and score, shares as shares
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+
+    /// What arms are held against, where a task has it; else base/full, else its first arm
+    #[arg(long, value_name = "ENCODER/METHOD")]
+    baseline: Option<String>,
+
+    /// The title of the page, and a line above the Markdown table
     #[arg(long, value_name = "TEXT")]
     title: Option<String>,
 
@@ -39,20 +53,38 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<()> {
     args.talk.apply();
+    let outputs = [("--html", &args.html), ("--markdown", &args.markdown), ("--csv", &args.csv)];
+    let named = outputs.map(|(flag, path)| Some((flag, Some(path.as_deref()?))));
+    cli::apart(&named.into_iter().flatten().collect::<Vec<_>>(), &args.paths)?;
     let lists: Vec<Vec<PathBuf>> =
         args.paths.iter().map(|path| scores_below(path)).collect::<Result<_>>()?;
     let scores = lists.concat();
     ensure!(!scores.is_empty(), "no score.json in {}", args.paths[0].display());
     let arms = arms(&scores)?;
-    if let Some(path) = &args.markdown {
-        let mut out = cli::output(Some(path))?;
-        if let Some(title) = &args.title {
-            writeln!(out, "{title}\n")?;
-        }
-        write!(out, "{}", markdown(&arms))?;
-        out.commit()?;
-    }
+    check_baseline(&arms, args.baseline.as_deref())?;
+    write_files(&args, &arms)?;
     let mut out = cli::text_output(None)?;
     write!(out, "{}", text(&arms))?;
+    out.commit()
+}
+
+fn write_files(args: &Args, arms: &[Arm]) -> Result<()> {
+    let (base, title) = (args.baseline.as_deref(), args.title.as_deref());
+    if let Some(path) = &args.html {
+        write_to(path, &page(arms, title.unwrap_or("Runs"), base)?)?;
+    }
+    if let Some(path) = &args.csv {
+        write_to(path, &csv(arms, base)?)?;
+    }
+    if let Some(path) = &args.markdown {
+        let above = title.map_or_else(String::new, |title| format!("{title}\n\n"));
+        write_to(path, &(above + &markdown(arms, base)))?;
+    }
+    Ok(())
+}
+
+fn write_to(path: &Path, text: &str) -> Result<()> {
+    let mut out = cli::text_output(Some(path))?;
+    out.write_all(text.as_bytes())?;
     out.commit()
 }

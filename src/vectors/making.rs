@@ -39,5 +39,5 @@ pub fn make(
         done(group.len());
         Ok(())
     })?;
-    Ok(Vectors { rows: window.rows, counts, numbers })
+    Ok(Vectors { rows: window.rows, labels: window.labels, counts, numbers })
 }

@@ -26,6 +26,8 @@ pub enum Sink {
 pub struct Vectors {
     /// Row of each text.
     pub rows: Vec<u64>,
+    /// Class of each text, where it has one.
+    pub labels: Vec<Option<String>>,
     /// Vectors of each text: 1, or where they are not pooled, its tokens.
     pub counts: Vec<usize>,
     /// All of them, end to end.

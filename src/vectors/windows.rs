@@ -10,7 +10,7 @@ use crate::checkpoint::{Checkpoint, Sentence, fits};
 use crate::data::{Ahead, Arriving};
 use crate::model::Sizes;
 use crate::nn::Ids;
-use crate::shard::{Segments, Shard, agree};
+use crate::shard::{Problem, Segments, Shard, agree};
 use crate::text::Tokenizer;
 use crate::train::{ids, unlabelled};
 
@@ -27,6 +27,8 @@ pub struct Window {
     pub ids: Vec<Ids>,
     /// Row of each.
     pub rows: Vec<u64>,
+    /// Class of each, where it has one.
+    pub labels: Vec<Option<String>>,
 }
 
 /// How large a window may be.
@@ -137,7 +139,7 @@ struct Filling {
 }
 
 impl Filling {
-    fn add(&mut self, ids: Ids, row: u64) -> Result<()> {
+    fn add(&mut self, ids: Ids, row: u64, label: Option<String>) -> Result<()> {
         let (sequences, tokens) = (self.window.ids.len() + 1, self.tokens + ids.tokens.len());
         if sequences > self.limits.sequences || tokens > self.limits.tokens {
             self.hand_on()?;
@@ -145,6 +147,7 @@ impl Filling {
         self.tokens += ids.tokens.len();
         self.window.ids.push(ids);
         self.window.rows.push(row);
+        self.window.labels.push(label);
         Ok(())
     }
 
@@ -159,9 +162,11 @@ impl Filling {
     }
 
     fn add_shard(&mut self, shard: &Shard) -> Result<()> {
-        (0..shard.len()).map(|i| shard.view(i)).try_for_each(|view| {
-            let row = view.row;
-            self.add(unlabelled(&view).ids, row)
+        // Of several labels a text, or of numbers, there is no class.
+        let has_class = shard.is_labelled() && shard.problem() == Problem::Classes;
+        (0..shard.len()).try_for_each(|i| {
+            let (view, label) = (shard.view(i), has_class.then(|| shard.label(i)).flatten());
+            self.add(unlabelled(&view).ids, view.row, label)
         })
     }
 
@@ -202,7 +207,7 @@ impl Filling {
             let some: Vec<(String, Option<String>)> = some.collect();
             let texts: Vec<_> = some.iter().map(|(a, b)| (a.as_str(), b.as_deref())).collect();
             for pieces in tokenizer.pieces_batch(&texts)? {
-                pieces.into_iter().try_for_each(|piece| self.add(ids(piece), row))?;
+                pieces.into_iter().try_for_each(|piece| self.add(ids(piece), row, None))?;
                 row += 1;
             }
             if !patient {

@@ -1,100 +1,74 @@
 //! Arms of an experiment: runs that differ in their seed alone.
-//!
-//! A run is named by its path, `…/TASK/ENCODER/METHOD/SEED/score.json`; its log lies beside its score.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+
+use super::log::Log;
+use super::run::{Place, Run, find};
+use super::score::{Score, shown};
+use crate::flags::fault;
 
 /// The runs of one task, encoder and method, over seeds.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Arm {
-    pub task: String,
+    pub place: Place,
+    /// Short: `baseline`, `lora`, `tapt`, `tapt lora`.
     pub name: String,
-    /// The scores shown of such runs, each with its value for every seed.
+    /// In order of their paths; one at least.
+    pub runs: Vec<Run>,
+    /// The scores shown of such runs, each with its value for every run.
     pub scores: Vec<(Score, Vec<f64>)>,
+    /// Seconds that the adaptation of its encoder took, once.
+    pub adaptation: f64,
+}
+
+impl Arm {
     /// Weights that trained during fine-tuning.
-    pub trained: u64,
-    /// Runs that tell nothing apart: their seed, and how it shows.
-    pub degenerate: Vec<(String, String)>,
-    /// Training time: of its encoder once, and of every seed.
-    pub seconds: f64,
-}
-
-/// A score that a table shows.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Score {
-    pub title: &'static str,
-    key: &'static str,
-    /// It is at most 1, and shown in percent.
-    pub is_share: bool,
-}
-
-const fn share(title: &'static str, key: &'static str) -> Score {
-    Score { title, key, is_share: true }
-}
-
-/// Every score that a table may show, in order.
-pub const SCORES: [Score; 6] = [
-    share("accuracy", "accuracy"),
-    share("micro-F1", "micro_f1"),
-    share("macro-F1", "macro_f1"),
-    Score { title: "MSE", key: "mse", is_share: false },
-    share("Pearson", "pearson"),
-    share("Spearman", "spearman"),
-];
-
-/// What is shown of runs on such a problem; of one class a text, micro-F1 is the accuracy.
-fn shown(problem: &Value) -> Vec<Score> {
-    let keys: &[&str] = match problem.as_str() {
-        Some("multi_label_classification") => &["accuracy", "micro_f1", "macro_f1"],
-        Some("regression") => &["mse", "pearson", "spearman"],
-        _ => &["accuracy", "macro_f1"],
-    };
-    SCORES.into_iter().filter(|score| keys.contains(&score.key)).collect()
-}
-
-/// Every `score.json` in or below `path`, in order of name.
-pub fn scores_below(path: &Path) -> Result<Vec<PathBuf>> {
-    ensure!(path.exists(), "{}: no such file or directory", path.display());
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
+    pub fn trained(&self) -> u64 {
+        let last = self.runs.last();
+        last.and_then(|run| run.log.run["trained"].as_u64()).unwrap_or(0)
     }
-    let entries = fs::read_dir(path).with_context(|| path.display().to_string())?;
-    let mut inside: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
-    inside.sort();
-    inside.retain(|path| path.is_dir() || path.ends_with("score.json"));
-    let lists: Vec<Vec<PathBuf>> =
-        inside.iter().map(|path| scores_below(path)).collect::<Result<_>>()?;
-    Ok(lists.concat())
+
+    /// Training time: of its encoder once, and of every seed.
+    pub fn seconds(&self) -> f64 {
+        self.runs.iter().map(|run| run.log.seconds()).sum::<f64>() + self.adaptation
+    }
+
+    /// The mean over seeds of the seconds of a fine-tuning.
+    pub fn seconds_of_one(&self) -> f64 {
+        (self.seconds() - self.adaptation) / self.runs.len().max(1) as f64
+    }
+
+    /// Runs that tell nothing apart: their seed, and how it shows.
+    pub fn degenerate(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.runs.iter().filter_map(|run| Some((run.seed.as_str(), run.degenerate()?)))
+    }
+
+    /// The values of a score, one a run.
+    pub fn values(&self, score: &Score) -> Option<&[f64]> {
+        self.scores.iter().find(|(own, _)| own == score).map(|(_, values)| &values[..])
+    }
 }
 
 /// Groups runs into arms, tasks in order, then from the baseline to the longest adaptation.
 pub fn arms(scores: &[PathBuf]) -> Result<Vec<Arm>> {
-    let mut keyed: Vec<(Key, Vec<&Path>)> = Vec::new();
+    let mut keyed: Vec<(Key, Place, Vec<&Path>)> = Vec::new();
     for path in scores {
-        let key = key(path).with_context(|| path.display().to_string())?;
-        match keyed.iter_mut().find(|(other, _)| *other == key) {
-            Some((_, runs)) => runs.push(path),
-            None => keyed.push((key, vec![path])),
+        let place = Place::of(path).with_context(|| path.display().to_string())?;
+        match keyed.iter_mut().find(|(_, other, _)| *other == place) {
+            Some((_, _, runs)) => runs.push(path),
+            None => keyed.push((key(&place), place, vec![path])),
         }
     }
     keyed.sort_by(|a, b| a.0.cmp(&b.0));
-    keyed.into_iter().map(|((task, _, name), runs)| arm(task, name, &runs)).collect()
+    keyed.into_iter().map(|((.., name), place, runs)| arm(place, name, &runs)).collect()
 }
 
 /// Task, place in the table, and name of an arm.
 type Key = (String, usize, String);
 
-/// The arm that a score belongs to.
-fn key(path: &Path) -> Result<Key> {
-    let parts: Vec<_> =
-        path.iter().rev().skip(1).take(4).map(|part| part.to_string_lossy()).collect();
-    let [_, method, encoder, task] = &parts[..] else {
-        anyhow::bail!("not named TASK/ENCODER/METHOD/SEED/score.json")
-    };
+fn key(Place { task, encoder, method }: &Place) -> Key {
     let order = ["base", "dapt", "tapt", "dapt+tapt"];
     let place = order.iter().position(|name| name == encoder).unwrap_or(order.len());
     let name = match (&**encoder, &**method) {
@@ -103,86 +77,59 @@ fn key(path: &Path) -> Result<Key> {
         (encoder, "full") => encoder.to_owned(),
         (encoder, method) => format!("{encoder} {method}"),
     };
-    Ok((task.to_string(), place * 2 + usize::from(method != "full"), name))
+    (task.clone(), place * 2 + usize::from(method != "full"), name)
 }
 
-fn arm(task: String, name: String, runs: &[&Path]) -> Result<Arm> {
-    let (scores, degenerate) = (vec![], vec![]);
-    let mut arm = Arm { task, name, scores, trained: 0, degenerate, seconds: 0.0 };
-    let mut encoder = None;
-    for path in runs {
-        let named = || path.display().to_string();
-        let score: Value = serde_json::from_str(&fs::read_to_string(path).with_context(named)?)
-            .with_context(named)?;
-        if arm.scores.is_empty() {
-            arm.scores = shown(&score["problem"]).into_iter().map(|of| (of, vec![])).collect();
-        }
-        for (Score { key, .. }, values) in &mut arm.scores {
-            let value = score["scores"][*key].as_f64();
-            values.push(value.with_context(|| format!("{}: no {key}", named()))?);
-        }
-        let log = Log::read(path.with_file_name("log.jsonl"))?;
-        let said = score["degenerate"].as_str().or(log.degenerate.as_deref());
-        arm.degenerate.extend(said.map(|said| (seed(path), said.to_owned())));
-        arm.trained = log.run["trained"].as_u64().unwrap_or(0);
-        arm.seconds += log.seconds;
-        encoder = log.model();
-    }
-    let from = runs.first().copied().unwrap_or(Path::new(""));
-    arm.seconds += encoder.map_or(Ok(0.0), |encoder| adaptation(&encoder, from))?;
-    Ok(arm)
+fn arm(place: Place, name: String, paths: &[&Path]) -> Result<Arm> {
+    let runs: Vec<Run> = paths.iter().map(|path| Run::read(path)).collect::<Result<_>>()?;
+    let problem = runs.first().map(|run| shown(&run.score["problem"]));
+    let values = |score: &Score| -> Result<Vec<f64>> {
+        runs.iter().map(|run| value(run, score.key)).collect()
+    };
+    let scores = problem.into_iter().flatten().map(|score| Ok((score, values(&score)?)));
+    let scores = scores.collect::<Result<_>>()?;
+    let encoder = runs.last().and_then(|run| Some((run.log.model()?, paths.first()?)));
+    let adaptation = encoder.map_or(Ok(0.0), |(model, from)| adaptation(&model, from))?;
+    Ok(Arm { place, name, runs, scores, adaptation })
 }
 
-/// The last folder of a score's path.
-fn seed(score: &Path) -> String {
-    let folder = score.parent().and_then(Path::file_name);
-    folder.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+fn value(run: &Run, key: &str) -> Result<f64> {
+    let value = run.score["scores"][key].as_f64();
+    value.with_context(|| format!("{}: no {key}", run.path.display()))
 }
 
 /// Seconds of adaptation behind an encoder; 0 for one that nobody here adapted. Its path is one from where the run
-/// was made: from here, or from a folder above `score`.
+/// was made.
 fn adaptation(encoder: &Path, score: &Path) -> Result<f64> {
-    let path = encoder.join("log.jsonl");
-    let here =
-        std::iter::once(path.clone()).chain(score.ancestors().map(|above| above.join(&path)));
-    let Some(path) = here.into_iter().find(|path| path.exists()) else { return Ok(0.0) };
-    let log = Log::read(path)?;
+    let Some(path) = find(&encoder.join("log.jsonl"), score) else { return Ok(0.0) };
+    let log = Log::read(&path)?;
     match log.model() {
-        Some(before) => Ok(log.seconds + adaptation(&before, score)?),
+        Some(before) => Ok(log.seconds() + adaptation(&before, score)?),
         None => Ok(0.0),
     }
 }
 
-/// What a table needs of a log: its last run event, and the time of the run.
-struct Log {
-    run: Value,
-    seconds: f64,
-    /// How the weights that were kept show that nothing was learnt.
-    degenerate: Option<String>,
+/// What the arms of one task are held against: the one asked for as ENCODER/METHOD, else `base/full`, else the first.
+pub fn baseline<'a>(arms: &'a [Arm], asked: Option<&str>) -> Option<&'a Arm> {
+    let named = |name: &str| arms.iter().find(|arm| arm.place.arm() == name);
+    asked.and_then(named).or_else(|| named("base/full")).or(arms.first())
 }
 
-impl Log {
-    fn read(path: PathBuf) -> Result<Self> {
-        let named = || path.display().to_string();
-        let text = fs::read_to_string(&path).with_context(named)?;
-        let mut log = Self { run: Value::Null, seconds: 0.0, degenerate: None };
-        for line in text.lines() {
-            let event: Value = serde_json::from_str(line).with_context(named)?;
-            match event["event"].as_str() {
-                Some("run") => log.run = event,
-                Some("done") => {
-                    log.seconds = event["seconds"].as_f64().unwrap_or(0.0);
-                    log.degenerate = event["degenerate"].as_str().map(str::to_owned);
-                }
-                _ => {}
-            }
-        }
-        ensure!(!log.run.is_null(), "{}: no run in it", named());
-        Ok(log)
-    }
+/// Fails where no arm has the name that was asked for.
+pub fn check_baseline(arms: &[Arm], asked: Option<&str>) -> Result<()> {
+    let Some(asked) = asked else { return Ok(()) };
+    let mut names: Vec<String> = arms.iter().map(|arm| arm.place.arm()).collect();
+    names.sort();
+    names.dedup();
+    let cure = format!("ENCODER/METHOD, one of {}", names.join(", "));
+    ensure!(
+        names.iter().any(|name| name == asked),
+        fault(format!("--baseline {asked}: no such arm"), &cure)
+    );
+    Ok(())
+}
 
-    /// The model the run started from.
-    fn model(&self) -> Option<PathBuf> {
-        self.run["config"]["model"].as_str().map(PathBuf::from)
-    }
+/// The arms of each task.
+pub fn tasks(arms: &[Arm]) -> impl Iterator<Item = &[Arm]> {
+    arms.chunk_by(|a, b| a.place.task == b.place.task)
 }

@@ -1,7 +1,19 @@
-//! Scores and logs to one table.
+//! Scores and logs to a table, to Markdown and CSV, and to a page of tables and pictures.
 
 mod arm;
+mod csv;
+mod log;
+mod noise;
+mod page;
+mod run;
+mod score;
+mod spread;
+mod states;
 mod table;
 
-pub use arm::{Arm, SCORES, Score, arms, scores_below};
+pub use arm::{Arm, arms, check_baseline};
+pub use csv::csv;
+pub use page::page;
+pub use run::scores_below;
+pub use spread::Spread;
 pub use table::{markdown, text};

@@ -1,35 +1,12 @@
 //! The table, for the eye and for Markdown.
 
-use super::{Arm, SCORES, Score};
-
-/// Mean and sample standard deviation, shares in percent, others to 4 digits; of one run the value alone.
-fn spread(values: &[f64], is_share: bool) -> String {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let written = |value: f64| match is_share {
-        true => format!("{:.2}", 100.0 * value),
-        false => format!("{value:.4}"),
-    };
-    if values.len() < 2 {
-        return written(mean);
-    }
-    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    format!("{} ± {}", written(mean), written(variance.sqrt()))
-}
-
-/// 1234567 as 1,234,567.
-fn grouped(count: u64) -> String {
-    let digits = count.to_string();
-    let lead = digits.len() % 3;
-    let groups = digits.as_bytes()[lead..].chunks(3).map(String::from_utf8_lossy);
-    let head = (lead > 0).then(|| digits[..lead].into());
-    head.into_iter().chain(groups).collect::<Vec<_>>().join(",")
-}
+use super::arm::{Arm, baseline, tasks};
+use super::noise::{Difference, difference};
+use super::score::{SCORES, Score, grouped};
 
 /// The scores that one of the arms has.
-fn columns(arms: &[Arm]) -> Vec<Score> {
-    let has = |score: &Score| arms.iter().any(|arm| arm.scores.iter().any(|(own, _)| own == score));
-    SCORES.into_iter().filter(has).collect()
+pub fn columns(arms: &[Arm]) -> Vec<Score> {
+    SCORES.into_iter().filter(|score| arms.iter().any(|arm| arm.values(score).is_some())).collect()
 }
 
 fn head(columns: &[Score]) -> Vec<String> {
@@ -44,24 +21,23 @@ fn head(columns: &[Score]) -> Vec<String> {
 
 /// The cells of an arm, empty where it has no such score.
 fn row(arm: &Arm, columns: &[Score]) -> Vec<String> {
-    let seeds = arm.scores.first().map_or(0, |(_, values)| values.len());
-    let mut mark = if arm.degenerate.is_empty() { "" } else { " †" };
-    let cell = |score: &Score| match arm.scores.iter().find(|(own, _)| own == score) {
-        Some((_, values)) => spread(values, score.is_share) + std::mem::take(&mut mark),
+    let mut mark = if arm.degenerate().next().is_none() { "" } else { " †" };
+    let cell = |score: &Score| match arm.values(score) {
+        Some(values) => score.spread(values) + std::mem::take(&mut mark),
         None => String::new(),
     };
-    let mut cells = vec![arm.task.clone(), arm.name.clone(), seeds.to_string()];
+    let mut cells = vec![arm.place.task.clone(), arm.name.clone(), arm.runs.len().to_string()];
     cells.extend(columns.iter().map(cell));
-    cells.push(grouped(arm.trained));
+    cells.push(grouped(arm.trained()));
     cells
 }
 
 /// What the mark of a score means, for each run: to come below a table, after an empty line.
 fn footnote(arms: &[Arm]) -> String {
-    let said = |arm: &Arm, (seed, how): &(String, String)| {
-        format!("{} {}, seed {seed}: {how}", arm.task, arm.name)
+    let said = |arm: &Arm, (seed, how): (&str, &str)| {
+        format!("{} {}, seed {seed}: {how}", arm.place.task, arm.name)
     };
-    let runs = arms.iter().flat_map(|arm| arm.degenerate.iter().map(move |run| said(arm, run)));
+    let runs = arms.iter().flat_map(|arm| arm.degenerate().map(move |run| said(arm, run)));
     match runs.collect::<Vec<_>>().join("; ") {
         none if none.is_empty() => none,
         runs => format!("\n† with degenerate runs: {runs}\n"),
@@ -75,7 +51,7 @@ pub fn text(arms: &[Arm]) -> String {
     rows.extend(arms.iter().map(|arm| row(arm, &columns)));
     rows[0].push("seconds".into());
     for (row, arm) in rows[1..].iter_mut().zip(arms) {
-        row.push(format!("{:.0}", arm.seconds));
+        row.push(format!("{:.0}", arm.seconds()));
     }
     let width =
         |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -89,24 +65,59 @@ pub fn text(arms: &[Arm]) -> String {
     rows.iter().map(line).collect::<String>() + &footnote(arms)
 }
 
-/// A Markdown table of what a rerun gives again: no seconds in it.
-pub fn markdown(arms: &[Arm]) -> String {
-    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+/// A Markdown table of what a rerun gives again: no seconds in it. Where there is more than one arm, the last column
+/// holds the first score against the baseline.
+pub fn markdown(arms: &[Arm], asked: Option<&str>) -> String {
+    let line = |cells: &[String]| {
+        let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+        format!("| {} |\n", cells.join(" | "))
+    };
     let columns = columns(arms);
-    let head = head(&columns);
-    let table = format!("{}| --- | --- |{}\n", line(&head), " ---: |".repeat(head.len() - 2));
-    arms.iter().fold(table, |table, arm| table + &line(&row(arm, &columns))) + &footnote(arms)
+    let found: Vec<Option<Compared>> =
+        tasks(arms).flat_map(|task| task.iter().map(|arm| compared(arm, task, asked))).collect();
+    let mut head = head(&columns);
+    head.extend(found.iter().any(Option::is_some).then(|| "against the baseline".to_owned()));
+    let mut table = format!("{}| --- | --- |{}\n", line(&head), " ---: |".repeat(head.len() - 2));
+    for (arm, found) in arms.iter().zip(&found) {
+        let mut cells = row(arm, &columns);
+        cells.extend((head.len() > cells.len()).then(|| against(found)));
+        table += &line(&cells);
+    }
+    table + &footnote(arms) + &tests(&found)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// An arm's first score against the baseline of its task.
+type Compared = (Score, Difference);
 
-    #[test]
-    fn numbers() {
-        assert_eq!(spread(&[0.5], true), "50.00");
-        assert_eq!(spread(&[0.5, 0.6, 0.7], true), "60.00 ± 10.00");
-        assert_eq!(spread(&[5.0, 6.0, 7.0], false), "6.0000 ± 1.0000");
-        assert_eq!([0, 999, 1000, 1234567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+fn compared(arm: &Arm, task: &[Arm], asked: Option<&str>) -> Option<Compared> {
+    let (score, _) = arm.scores.first()?;
+    Some((*score, difference(arm, baseline(task, asked)?, score)?))
+}
+
+/// `+1.20 [0.30, 2.10]`, with a mark where it is inside the noise.
+pub fn against(found: &Option<Compared>) -> String {
+    let Some((score, found)) = found else { return String::new() };
+    let interval = found
+        .interval
+        .map(|(low, high)| format!(" [{}, {}]", score.signed(low), score.signed(high)));
+    let mark = match found.is_noise {
+        Some(true) => " ≈",
+        Some(false) => "",
+        None => " ?",
+    };
+    score.signed(found.mean) + &interval.unwrap_or_default() + mark
+}
+
+/// How the last column was made.
+fn tests(found: &[Option<Compared>]) -> String {
+    let mut kinds: Vec<&str> = found.iter().flatten().map(|(_, found)| found.test.kind()).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    if kinds.is_empty() {
+        return String::new();
     }
+    let kinds = kinds.join(", ");
+    format!(
+        "\nAgainst the baseline: the first score of the row, with its 95 % interval where there is one ({kinds}). ≈ inside the noise, ? not told.\n"
+    )
 }
