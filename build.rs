@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 const SOURCES: &str = "src/native/cpp";
 
-/// Operations of LibTorch that call them.
+/// Operations for LibTorch that call the kernels.
 const FACES: [&str; 3] = ["native", "attend", "by_row"];
 
 /// The kernels are compiled once for each of these and chosen at run time.

@@ -50,14 +50,14 @@ impl<'a, M: Headed> Saving<'a, M> {
     }
 }
 
-/// Says what is to be known of a model before it trains, and how many tokens go through it at once.
-pub fn remark(
-    (dir, args): (&Path, &TrainArgs),
-    sizes: &Sizes,
-    (place, parameters): (Place, &Parameters),
+/// Settles how many tokens go through a model at once, and says it where that was to be found.
+pub fn settle(
+    dir: &Path,
+    args: &TrainArgs,
+    run: (&Value, &Value),
+    model: (&Sizes, Place, &Parameters),
 ) {
-    parameters.remarks().iter().for_each(cli::note);
-    let settled = args.batch.micro_tokens.settle(dir, sizes, (place, parameters));
+    let settled = args.batch.micro_tokens.settle(dir, run, model);
     settled.iter().for_each(cli::note);
 }
 

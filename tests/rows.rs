@@ -90,6 +90,20 @@ fn add_norm_takes_bf16() {
     let ours = native::add_norm([&of[0], &of[1]], [&weight, &bias], 1e-12, 0.0);
     assert_eq!(ours.kind(), Kind::BFloat16);
     assert_near("bf16", &ours, &exact, 1.0 / 256.0);
+    // The way back, from the same numbers, with dropout.
+    let of = of.map(|xs| xs.to_kind(Kind::Float));
+    let run = |kind| {
+        let leaves = of.each_ref().map(|xs| leaf(xs, kind));
+        tch::manual_seed(5);
+        let out = native::add_norm(leaves.each_ref(), [&weight, &bias], 1e-12, 0.25);
+        let given = (Tensor::arange(9 * 80, F32) * 1.7).sin().view([9, 80]);
+        (&out * given.to_kind(kind)).sum(Kind::Float).backward();
+        leaves.map(|leaf| leaf.grad())
+    };
+    for (half, whole) in run(Kind::BFloat16).iter().zip(&run(Kind::Float)) {
+        assert_eq!(half.kind(), Kind::BFloat16);
+        assert_near("a gradient in bf16", half, whole, 1.0 / 32.0);
+    }
 }
 
 /// However many threads there are, and where the weights do not train.
@@ -128,9 +142,15 @@ fn cross_entropy_is_its_definition() {
             });
             assert_near(&format!("loss of {classes}"), &ours[0], &theirs[0], 2e-6);
             assert_near(&format!("gradient of {classes}"), &ours[1], &theirs[1], 2e-6);
-            let half = native::cross_entropy(&logits.to_kind(Kind::BFloat16), &targets);
-            assert_eq!(half.kind(), Kind::Float);
-            assert_near("bf16", &half, &theirs[0], 1.0 / 64.0);
+            let half = leaf(&logits, Kind::BFloat16);
+            let loss = native::cross_entropy(&half, &targets);
+            assert_eq!(loss.kind(), Kind::Float);
+            assert_near("bf16", &loss, &theirs[0], 1.0 / 64.0);
+            loss.backward();
+            let whole = leaf(&half, Kind::Double);
+            let sum = whole.cross_entropy_loss(&targets, NONE, Reduction::Sum, -100, 0.0);
+            sum.backward();
+            assert_near("gradient in bf16", &half.grad(), &whole.grad(), 1.0 / 128.0);
         }
     }
     let none = Tensor::zeros([0, 5], F32);
@@ -163,6 +183,15 @@ fn embedding_is_its_definition() {
         });
         assert_near("the gradient of a table", &ours, &theirs, 1e-6);
     }
+    let threads = tch::get_num_threads();
+    let many = [1, 3].map(|count| {
+        tch::set_num_threads(count);
+        let weight = leaf(&table, Kind::Float);
+        (native::embedding(&weight, &ids) * 0.3).exp().sum(Kind::Float).backward();
+        weight.grad()
+    });
+    tch::set_num_threads(threads);
+    assert!(many[0] == many[1], "threads change the sums of a table");
     let rows = no_grad(|| native::embedding(&leaf(&table, Kind::Float), &ids));
     assert!(rows == table.index_select(0, &ids) && !rows.requires_grad());
 }
@@ -178,7 +207,9 @@ fn what_does_not_fit_is_refused() {
         native::add_norm([&ys, &xs], [weight, &bias], 1e-12, 0.0)
     };
     refused("rows of another length", &|| norm(xs(2, 8), xs(2, 7), &weight));
-    refused("f64", &|| norm(xs(2, 8).to_kind(Kind::Double), xs(2, 8), &weight));
+    let double = || xs(2, 8).to_kind(Kind::Double);
+    refused("f64", &|| norm(double(), double(), &weight));
+    refused("two types", &|| norm(double(), xs(2, 8), &weight));
     refused("weights of bf16", &|| norm(xs(2, 8), xs(2, 8), &weight.to_kind(Kind::BFloat16)));
     refused("fewer weights", &|| norm(xs(2, 8), xs(2, 8), &weight.narrow(0, 0, 4)));
     let loss = |targets: &[i64]| native::cross_entropy(&xs(2, 8), &Tensor::from_slice(targets));

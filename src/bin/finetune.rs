@@ -115,7 +115,7 @@ fn run(args: Args) -> Result<()> {
     );
     let model = model.with_context(|| args.model.display().to_string())?;
     args.method.check(&*plan, &model.parameters)?;
-    program::remark((&args.output, &args.run), &sizes, (place, &model.parameters));
+    model.parameters.remarks().iter().for_each(cli::note);
 
     let rows = Labelled::new(&train, labels, problem).context("--train")?;
     let objective = args.objective.open(problem, (labels, &rows.counts()), place.device)?;
@@ -129,14 +129,14 @@ fn run(args: Args) -> Result<()> {
         Classification::new(trained, (rows, eval.as_ref()), labels, &args.run.batch, order)?;
     let steps_per_epoch = task.feed.steps_per_epoch();
     let total = args.steps.map_or_else(|| steps_of(args.epochs, steps_per_epoch), Ok)?;
-    let metric = Some(metric).filter(|_| eval.is_some());
-    let patience = args.patience;
+    let (metric, patience) = (Some(metric).filter(|_| eval.is_some()), args.patience);
     let course =
         Course { total, steps_per_epoch, metric, keep_best: true, patience, ..Course::default() };
     course.check(&args.run)?;
     let about = about("finetune", &cli::command_line(), place, &model.parameters, total);
-    let run = Run::open((&args.output, Some(&home)), about, &json!(args), &inputs)?;
     let parameters = &model.parameters;
+    program::settle(&args.output, &args.run, (&json!(args), &inputs), (&sizes, place, parameters));
+    let run = Run::open((&args.output, Some(&home)), about, &json!(args), &inputs)?;
     let write = |out: &Path| {
         write_texts(out, &texts)?;
         save_trained(out, (&name, &from), (&*plan, files), &config, parameters)

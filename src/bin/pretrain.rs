@@ -114,7 +114,7 @@ fn run(args: Args) -> Result<()> {
     let model = checkpoint.seeded(seeds.init()).masked_lm(&*plan, head, place.device);
     let model = model.with_context(|| from.display().to_string())?;
     args.method.check(&*plan, &model.parameters)?;
-    program::remark((&args.output, &args.run), &sizes, (place, &model.parameters));
+    model.parameters.remarks().iter().for_each(cli::note);
 
     let digest = |shard: &Option<Shard>| shard.as_ref().map(Shard::digest);
     let inputs = json!({"model": base, "train": rows.shard().digest(), "eval": digest(&eval), "guard": digest(&guard)});
@@ -122,14 +122,14 @@ fn run(args: Args) -> Result<()> {
     let mut task = Mlm::new(&model.model, rows, &args.run.batch, held_out, (seeds.order(), place))?;
     let steps_per_epoch = task.feed.steps_per_epoch();
     let total = task.feed.rows.total(args.steps, args.epochs, steps_per_epoch)?;
-    let metric = eval.as_ref().map(|_| ("nats", false));
-    let guard_limit = args.guard.guard_limit;
+    let (metric, guard_limit) = (eval.as_ref().map(|_| ("nats", false)), args.guard.guard_limit);
     let course = Course { total, steps_per_epoch, metric, guard_limit, ..Course::default() };
     course.check(&args.run)?;
     let mut about = about("pretrain", &cli::command_line(), place, &model.parameters, total);
     about["masking"] = json!(task.feed.rows.masking());
-    let run = Run::open((&args.output, base_dir), about, &json!(args), &inputs)?;
     let parameters = &model.parameters;
+    program::settle(&args.output, &args.run, (&json!(args), &inputs), (&sizes, place, parameters));
+    let run = Run::open((&args.output, base_dir), about, &json!(args), &inputs)?;
     let config = if model.model.is_tied() { config } else { untied_config(config) };
     let write = |out: &Path| {
         write_texts(out, &texts)?;

@@ -181,7 +181,7 @@ pub fn adamw<'a>(
     })
 }
 
-/// What a call of `native.cpp` made; panics with its message, as tch's operations do.
+/// What a call of `cpp` made; panics with its message, as tch's operations do.
 fn made(call: impl FnOnce(*mut *mut C_tensor) -> *mut c_char) -> Tensor {
     let mut out = null_mut();
     let message = call(&mut out);

@@ -1,10 +1,12 @@
 //! How many tokens go through the model at once: as given, or as many as fit.
 
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 
+use super::run::identity;
 use super::state::State;
 use crate::model::Sizes;
 use crate::native::{self, Place};
@@ -26,40 +28,48 @@ const LOGITS: f64 = 0.15 * 3.0;
 /// Bytes of a weight's gradient and its two moments.
 const TRAINED: u64 = 12;
 
-/// Tokens per forward pass; `auto` until it is settled.
+/// Tokens per forward pass; `auto` until it is settled, for all its clones.
 #[derive(Debug, Clone)]
-pub struct MicroTokens(OnceLock<u64>);
+pub struct MicroTokens(Arc<OnceLock<u64>>);
 
 impl MicroTokens {
     /// Of a flag.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text == "auto" {
-            return Ok(Self(OnceLock::new()));
+            return Ok(Self(Arc::default()));
         }
         let tokens = crate::flags::count(text).map_err(|cause| format!("{cause}, or auto"))?;
-        Ok(Self(tokens.into()))
+        Ok(Self(Arc::new(tokens.into())))
     }
 
     pub fn get(&self) -> u64 {
         *self.0.get().unwrap_or(&MOST)
     }
 
-    /// Finds what fits where it is `auto`, and says it in words. A run that was begun in `dir` goes on with what fitted then:
-    /// its result must not depend on where it was interrupted.
+    /// Finds what fits where it is `auto`, and says it in words. Where `dir` has the state of this very run, it goes on with
+    /// what fitted when it was begun: its result must not depend on where it was interrupted.
     pub fn settle(
         &self,
         dir: &Path,
-        sizes: &Sizes,
-        (place, parameters): (Place, &Parameters),
+        (settings, inputs): (&Value, &Value),
+        (sizes, place, parameters): (&Sizes, Place, &Parameters),
     ) -> Option<String> {
         if self.0.get().is_some() {
             return None;
         }
-        let tokens = State::micro_tokens(dir).unwrap_or_else(|| {
-            let free = native::free_memory(place.device);
-            let optimizer = parameters.count(true) as u64 * TRAINED;
-            free.map_or(MOST, |free| fitting(free.saturating_sub(optimizer), sizes, place))
+        let begun = State::begun(dir).filter(|(of, tokens)| {
+            let mut settings = settings.clone();
+            settings["run"]["batch"]["micro_tokens"] = json!(tokens);
+            identity(&settings, inputs) == *of
         });
+        let tokens = begun.map_or_else(
+            || {
+                let free = native::free_memory(place.device);
+                let optimizer = parameters.count(true) as u64 * TRAINED;
+                free.map_or(MOST, |free| fitting(free.saturating_sub(optimizer), sizes, place))
+            },
+            |(_, tokens)| tokens,
+        );
         Some(format!("--micro-tokens {}", self.0.get_or_init(|| tokens)))
     }
 }

@@ -21,6 +21,8 @@ use crate::flags::usage;
 use crate::native::Place;
 use crate::nn::Parameters;
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// The settings `pretrain` and `finetune` share.
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct TrainArgs {
@@ -124,10 +126,9 @@ impl Run {
         );
         let lock = lock(dir)?;
         let mut log = Log::open(dir)?;
-        let version = env!("CARGO_PKG_VERSION");
-        let identity = digest_json(&json!([version, defining(settings), inputs]));
+        let identity = identity(settings, inputs);
         let dtype = about["dtype"].as_str().unwrap_or_default().to_owned();
-        let mut event = json!({"event": "run", "version": version});
+        let mut event = json!({"event": "run", "version": VERSION});
         merge(&mut event, about);
         merge(&mut event, json!({"config": settings, "inputs": inputs, "identity": identity}));
         log.write(&event)?;
@@ -193,6 +194,11 @@ impl Run {
         self.log.write(done)?;
         self.state.remove()
     }
+}
+
+/// What makes a run of these settings on these inputs that run.
+pub fn identity(settings: &Value, inputs: &Value) -> String {
+    digest_json(&json!([VERSION, defining(settings), inputs]))
 }
 
 /// The settings that change what is computed: not where files lie (their digests count), nor how often to write.

@@ -76,11 +76,11 @@ impl State {
         Self { dir: dir.join("state"), identity, dtype, micro_tokens }
     }
 
-    /// How many tokens the run whose state lies in `dir/state` takes at once, if there is one.
-    pub fn micro_tokens(dir: &Path) -> Option<u64> {
+    /// The identity of the run whose state lies in `dir/state`, and the tokens it takes at once, if there is one.
+    pub fn begun(dir: &Path) -> Option<(String, u64)> {
         let about = read_about(&Self::new(dir, String::new(), String::new(), 0).file()).ok()?;
         let position: Position = serde_json::from_str(about.get("state")?).ok()?;
-        Some(position.micro_tokens).filter(|&tokens| tokens > 0)
+        (position.micro_tokens > 0).then_some((position.identity, position.micro_tokens))
     }
 
     fn file(&self) -> PathBuf {

@@ -285,7 +285,7 @@ mod tests {
         let found: Vec<_> = windows(text, limits, true);
         let sizes: Vec<_> = found.iter().flatten().map(|window| window.ids.len()).collect();
         assert_eq!((sizes, found.len()), (vec![2, 1], 3));
-        let error = found[2].as_ref().err().unwrap().to_string();
+        let error = format!("{:#}", found[2].as_ref().err().unwrap());
         assert!(error.starts_with("f:4: "), "{error}");
     }
 

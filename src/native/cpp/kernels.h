@@ -86,6 +86,12 @@ struct Both {
   Kernels<Bf16> half;
 };
 
-// Those of each set of instructions.
+// Those of each set of instructions; other processors have one.
+#ifndef __x86_64__
+#define tapt_attention_avx2 tapt_attention_base
+#define tapt_attention_avx512 tapt_attention_base
+#define tapt_rows_avx2 tapt_rows_base
+#define tapt_rows_avx512 tapt_rows_base
+#endif
 extern "C" const Both<Attention> tapt_attention_base, tapt_attention_avx2, tapt_attention_avx512;
 extern "C" const Both<Rows> tapt_rows_base, tapt_rows_avx2, tapt_rows_avx512;

@@ -115,19 +115,19 @@ void norm_back(const Norm<T> *norm, long first, long last, float *scratch) {
 template <class T>
 void loss(const Loss<T> *loss, long first, long last) {
   const long classes = loss->classes;
-  const float least_of_all = -__builtin_inff();
+  const float lowest = -__builtin_inff();
   for (long i = first; i < last; i++) {
     const T *row = loss->logits + i * classes;
-    Floats tops = Floats{} + least_of_all;
+    Floats tops = Floats{} + lowest;
     for (long c = 0; c < classes; c += WIDTH) {
-      const Floats xs = load(row + c, classes - c, least_of_all);
+      const Floats xs = load(row + c, classes - c, lowest);
       tops = xs > tops ? xs : tops;
     }
     float top = tops[0];
     for (int lane = 1; lane < WIDTH; lane++) top = tops[lane] > top ? tops[lane] : top;
     Floats sums = {};
     for (long c = 0; c < classes; c += WIDTH)
-      sums += exponential(load(row + c, classes - c, least_of_all) - top);
+      sums += exponential(load(row + c, classes - c, lowest) - top);
     loss->logsums[i] = top + __builtin_logf(sum(sums));
     loss->losses[i] = loss->logsums[i] - get(row[loss->targets[i]]);
   }
