@@ -46,17 +46,25 @@ impl Regression {
         self.varies().0.then(|| 1.0 - self.mse() / spread)
     }
 
-    /// Pearson's correlation; none where one side does not vary.
+    /// Whether every number is one.
+    fn is_finite(&self) -> bool {
+        self.pairs.iter().all(|(gold, pred)| gold.is_finite() && pred.is_finite())
+    }
+
+    /// Pearson's correlation; none where one side does not vary or has what is no number.
     pub fn pearson(&self) -> Option<f64> {
         let (golds, preds) = (self.mean_of(|gold, _| gold), self.mean_of(|_, pred| pred));
         let both = self.mean_of(|gold, pred| (gold - golds) * (pred - preds));
         let spread = self.mean_of(|gold, _| (gold - golds).powi(2))
             * self.mean_of(|_, pred| (pred - preds).powi(2));
-        (self.varies() == (true, true)).then(|| both / spread.sqrt())
+        (self.is_finite() && self.varies() == (true, true)).then(|| both / spread.sqrt())
     }
 
     /// Spearman's: Pearson's of the ranks, equals sharing theirs.
     pub fn spearman(&self) -> Option<f64> {
+        if !self.is_finite() {
+            return None;
+        }
         let side =
             |of: fn(&(f64, f64)) -> f64| ranks(&self.pairs.iter().map(of).collect::<Vec<_>>());
         let (golds, preds) = (side(|pair| pair.0), side(|pair| pair.1));

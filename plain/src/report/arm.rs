@@ -1,8 +1,11 @@
 //! Arms of an experiment: runs that differ in their seed alone.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+
+use serde_json::Value;
 
 use super::log::Log;
 use super::run::{Place, Run, find};
@@ -17,7 +20,7 @@ pub struct Arm {
     pub name: String,
     /// In order of their paths; one at least.
     pub runs: Vec<Run>,
-    /// The scores shown of such runs, each with its value for every run.
+    /// The scores shown of such runs, each with its value for every run; not a number where it is not defined.
     pub scores: Vec<(Score, Vec<f64>)>,
     /// Seconds that the adaptation of its encoder took, once.
     pub adaptation: f64,
@@ -45,6 +48,11 @@ impl Arm {
         self.runs.iter().filter_map(|run| Some((run.seed.as_str(), run.degenerate()?)))
     }
 
+    /// Runs whose score is no test score: their seed, and why.
+    pub fn leaks(&self) -> impl Iterator<Item = (&str, String)> {
+        self.runs.iter().filter_map(|run| Some((run.seed.as_str(), run.leak()?)))
+    }
+
     /// The values of a score, one a run.
     pub fn values(&self, score: &Score) -> Option<&[f64]> {
         self.scores.iter().find(|(own, _)| own == score).map(|(_, values)| &values[..])
@@ -54,8 +62,7 @@ impl Arm {
 /// Groups runs into arms, tasks in order, then from the baseline to the longest adaptation.
 pub fn arms(scores: &[PathBuf]) -> Result<Vec<Arm>> {
     let mut keyed: Vec<(Key, Place, Vec<&Path>)> = Vec::new();
-    for path in scores {
-        let place = Place::of(path).with_context(|| path.display().to_string())?;
+    for (path, place) in placed(scores)? {
         match keyed.iter_mut().find(|(_, other, _)| *other == place) {
             Some((_, _, runs)) => runs.push(path),
             None => keyed.push((key(&place), place, vec![path])),
@@ -63,6 +70,37 @@ pub fn arms(scores: &[PathBuf]) -> Result<Vec<Arm>> {
     }
     keyed.sort_by(|a, b| a.0.cmp(&b.0));
     keyed.into_iter().map(|((.., name), place, runs)| arm(place, name, &runs)).collect()
+}
+
+/// Each score once, and its place. Tasks in several folders are named by their folder, too: other models, other limits.
+fn placed(scores: &[PathBuf]) -> Result<Vec<(&Path, Place)>> {
+    let (mut known, mut found) = (BTreeSet::new(), Vec::new());
+    for path in scores {
+        let named = || path.display().to_string();
+        let place = Place::of(path).with_context(named)?;
+        let whole = path.canonicalize().with_context(named)?;
+        let folder = whole.ancestors().nth(5).map(Path::to_owned).unwrap_or_default();
+        if known.insert(whole) {
+            found.push((&**path, place, folder));
+        }
+    }
+    let folders: BTreeSet<PathBuf> = found.iter().map(|(.., folder)| folder.clone()).collect();
+    let above = folders.iter().next().map(|one| shared(one, &folders)).unwrap_or_default();
+    let named = |(path, place, folder): (_, Place, PathBuf)| {
+        let folder = folder.strip_prefix(&above).unwrap_or(&folder).display();
+        let task = match folders.len() {
+            1 => place.task,
+            _ => format!("{folder}: {}", place.task),
+        };
+        (path, Place { task, ..place })
+    };
+    Ok(found.into_iter().map(named).collect())
+}
+
+/// The longest path above all the folders.
+fn shared(one: &Path, folders: &BTreeSet<PathBuf>) -> PathBuf {
+    let holds = |above: &&Path| folders.iter().all(|folder| folder.starts_with(above));
+    one.ancestors().skip(1).find(holds).unwrap_or(Path::new("")).to_owned()
 }
 
 /// Task, place in the table, and name of an arm.
@@ -94,8 +132,14 @@ fn arm(place: Place, name: String, paths: &[&Path]) -> Result<Arm> {
 }
 
 fn value(run: &Run, key: &str) -> Result<f64> {
-    let value = run.score["scores"][key].as_f64();
-    value.with_context(|| format!("{}: no {key}", run.path.display()))
+    match run.score["scores"].get(key) {
+        Some(Value::Null) => Ok(f64::NAN),
+        found => found.and_then(Value::as_f64).ok_or_else(|| {
+            let cure =
+                "evaluate writes it anew: evaluate RUN SHARD > TASK/ENCODER/METHOD/SEED/score.json";
+            fault(format!("{}: no {key}", run.path.display()), cure)
+        }),
+    }
 }
 
 /// Seconds of adaptation behind an encoder; 0 for one that nobody here adapted. Its path is one from where the run

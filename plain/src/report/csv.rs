@@ -8,7 +8,7 @@ use super::noise::difference;
 use super::score::Score;
 use super::spread::Spread;
 
-const HEAD: [&str; 18] = [
+const HEAD: [&str; 20] = [
     "task",
     "arm",
     "encoder",
@@ -27,10 +27,12 @@ const HEAD: [&str; 18] = [
     "inside_noise",
     "test",
     "trained",
+    "degenerate",
+    "no_test",
 ];
 
 /// Shares are shares, not percent; what is not known is empty. `low` and `high` are the 95 % interval of the mean over
-/// seeds.
+/// seeds, `degenerate` and `no_test` the runs that are marked so.
 pub fn csv(arms: &[Arm], asked: Option<&str>) -> Result<String> {
     let mut out = Writer::from_writer(Vec::new());
     out.write_record(HEAD)?;
@@ -52,7 +54,7 @@ fn line(arm: &Arm, base: Option<&Arm>, (score, values): (&Score, &[f64])) -> Vec
     let mut cells = [&place.task, &arm.name, &place.encoder, &place.method, score.key]
         .map(String::from)
         .to_vec();
-    cells.push(values.len().to_string());
+    cells.push(spread.as_ref().map_or(0, |spread| spread.n).to_string());
     cells.push(of(|spread| spread.mean));
     cells.push(number(spread.and_then(|spread| spread.sd)));
     cells.extend([of(|spread| spread.min), of(|spread| spread.max)]);
@@ -65,6 +67,7 @@ fn line(arm: &Arm, base: Option<&Arm>, (score, values): (&Score, &[f64])) -> Vec
         .push(found.and_then(|found| found.is_noise).map_or_else(String::new, |is| is.to_string()));
     cells.push(found.map_or_else(String::new, |found| found.test.kind().into()));
     cells.push(arm.trained().to_string());
+    cells.extend([arm.degenerate().count(), arm.leaks().count()].map(|runs| runs.to_string()));
     cells
 }
 

@@ -77,7 +77,8 @@ pub fn difference(arm: &Arm, base: &Arm, score: &Score) -> Option<Difference> {
     let found = paired(&pairs, ours, theirs).or_else(|| welch(ours, theirs));
     found.or_else(|| {
         let (i, j) = pairs.first().copied().unwrap_or((0, 0));
-        Some(of_two(&arm.runs[i], &base.runs[j], score, ours[i] - theirs[j]))
+        let apart = Some(ours[i] - theirs[j]).filter(|apart| apart.is_finite())?;
+        Some(of_two(&arm.runs[i], &base.runs[j], score, apart))
     })
 }
 
@@ -99,7 +100,7 @@ fn welch(ours: &[f64], theirs: &[f64]) -> Option<Difference> {
     let share = |of: &Spread| Some(of.sd?.powi(2) / of.n as f64);
     let (va, vb) = (share(&a)?, share(&b)?);
     let below = va.powi(2) / (a.n as f64 - 1.0) + vb.powi(2) / (b.n as f64 - 1.0);
-    // Without any spread there is no uncertainty, whatever the degrees of freedom.
+    // Without any spread the interval has no width, whatever the degrees of freedom.
     let degrees = if below > 0.0 { (va + vb).powi(2) / below } else { 1.0 };
     let (mean, half) = (a.mean - b.mean, t975(degrees) * (va + vb).sqrt());
     Some(told(mean, (mean - half, mean + half), Test::Welch))
@@ -107,7 +108,9 @@ fn welch(ours: &[f64], theirs: &[f64]) -> Option<Difference> {
 
 fn told(mean: f64, interval: (f64, f64), test: Test) -> Difference {
     let is_noise = interval.0 <= 0.0 && interval.1 >= 0.0;
-    Difference { mean, interval: Some(interval), test, is_noise: Some(is_noise) }
+    // Seeds that agree to the last text are a coincidence of few texts, and no certainty.
+    let agree = interval.1 - interval.0 < 1e-9 && !is_noise;
+    Difference { mean, interval: Some(interval), test, is_noise: (!agree).then_some(is_noise) }
 }
 
 /// Two runs, by their texts: only accuracy is a share of texts.
@@ -118,7 +121,9 @@ fn of_two(ours: &Run, theirs: &Run, score: &Score, mean: f64) -> Difference {
     let overlap = || is_accuracy.then(|| overlap(ours, theirs)).flatten();
     let (test, is_noise) = match mcnemar {
         Some((gained, lost, p)) => (Test::McNemar { gained, lost, p }, Some(p >= 0.05)),
-        None => overlap().map_or((Test::Untold, None), |noise| (Test::Wilson, Some(noise))),
+        // Intervals that overlap tell nothing: differences of 5 % chance may lie within.
+        None => overlap()
+            .map_or((Test::Untold, None), |overlap| (Test::Wilson, (!overlap).then_some(false))),
     };
     Difference { mean, interval: None, test, is_noise }
 }
@@ -195,7 +200,7 @@ mod tests {
         let (low, high) = found.interval.unwrap();
         assert!((low + 19.214009).abs() < 1e-3 && (high - 9.880676).abs() < 1e-3, "{low} {high}");
         assert_eq!(welch(&[1.0], &[5.0, 9.0]), None);
-        assert_eq!(welch(&[1.0, 1.0], &[2.0, 2.0]).unwrap().is_noise, Some(false));
+        assert_eq!(welch(&[1.0, 1.0], &[2.0, 2.0]).unwrap().is_noise, None, "no spread, no test");
     }
 
     #[test]

@@ -69,6 +69,29 @@ impl Run {
         self.score["degenerate"].as_str().or(self.log.done["degenerate"].as_str())
     }
 
+    /// Whether weights were chosen on what is scored: as the score says; of an older one, by the name of the shard.
+    pub fn is_chosen_on_test(&self) -> bool {
+        let eval = self.log.run["config"]["eval"].as_array();
+        let is_same =
+            eval.into_iter().flatten().any(|eval| eval.is_string() && *eval == self.score["shard"]);
+        self.score["chosen_on_this"].as_bool().unwrap_or(is_same)
+    }
+
+    /// How many of the texts that are scored the model met before, and at which stage.
+    pub fn seen(&self) -> impl Iterator<Item = (u64, &'static str)> {
+        let seen = |stage| Some((self.score["seen"][stage].as_u64().filter(|n| *n > 0)?, stage));
+        ["pretraining", "training", "validation"].into_iter().filter_map(seen)
+    }
+
+    /// Why its score is no test score, in words.
+    pub fn leak(&self) -> Option<String> {
+        if self.is_chosen_on_test() {
+            return Some("chosen on the texts that are scored".into());
+        }
+        let seen = self.seen().map(|(texts, stage)| format!("{texts} texts seen in {stage}"));
+        Some(seen.collect::<Vec<_>>().join(", ")).filter(|seen| !seen.is_empty())
+    }
+
     /// Where a file that the run names lies.
     pub fn find(&self, named: &Path) -> Option<PathBuf> {
         find(named, &self.path)

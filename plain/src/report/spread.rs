@@ -14,8 +14,10 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Nothing of no values.
+    /// Nothing of no values; those that are not numbers are none.
     pub fn of(values: &[f64]) -> Option<Self> {
+        let values: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
+        let values = &values[..];
         let n = values.len();
         let mean = values.iter().sum::<f64>() / n as f64;
         let squares = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();

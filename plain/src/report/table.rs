@@ -21,9 +21,10 @@ fn head(columns: &[Score]) -> Vec<String> {
 
 /// The cells of an arm, empty where it has no such score.
 fn row(arm: &Arm, columns: &[Score]) -> Vec<String> {
-    let mut mark = if arm.degenerate().next().is_none() { "" } else { " †" };
+    let marks = [(" †", arm.degenerate().next().is_some()), (" ‡", arm.leaks().next().is_some())];
+    let mut marks: String = marks.iter().filter(|(_, is)| *is).map(|(mark, _)| *mark).collect();
     let cell = |score: &Score| match arm.values(score) {
-        Some(values) => score.spread(values) + std::mem::take(&mut mark),
+        Some(values) => score.spread(values) + &std::mem::take(&mut marks),
         None => String::new(),
     };
     let mut cells = vec![arm.place.task.clone(), arm.name.clone(), arm.runs.len().to_string()];
@@ -32,16 +33,19 @@ fn row(arm: &Arm, columns: &[Score]) -> Vec<String> {
     cells
 }
 
-/// What the mark of a score means, for each run: to come below a table, after an empty line.
+/// What the marks of scores mean, for each run: to come below a table, after an empty line.
 fn footnote(arms: &[Arm]) -> String {
-    let said = |arm: &Arm, (seed, how): (&str, &str)| {
+    let said = |arm: &Arm, seed: &str, how: &str| {
         format!("{} {}, seed {seed}: {how}", arm.place.task, arm.name)
     };
-    let runs = arms.iter().flat_map(|arm| arm.degenerate().map(move |run| said(arm, run)));
-    match runs.collect::<Vec<_>>().join("; ") {
+    let note = |mark: &str, runs: Vec<String>| match runs.join("; ") {
         none if none.is_empty() => none,
-        runs => format!("\n† with degenerate runs: {runs}\n"),
-    }
+        runs => format!("\n{mark}: {runs}\n"),
+    };
+    let degenerate = |arm| Arm::degenerate(arm).map(move |(seed, how)| said(arm, seed, how));
+    let leaks = |arm| Arm::leaks(arm).map(move |(seed, how)| said(arm, seed, &how));
+    note("† with degenerate runs", arms.iter().flat_map(degenerate).collect())
+        + &note("‡ no test scores", arms.iter().flat_map(leaks).collect())
 }
 
 /// A table for the terminal, with the seconds of training.

@@ -44,7 +44,7 @@ fn strips(task: &Task, score: &Score) -> Result<Markup> {
         let at = |value: &f64| (value * scale, height(place));
         series.push(Series {
             colour: 0,
-            points: values.iter().map(at).collect(),
+            points: values.iter().filter(|value| value.is_finite()).map(at).collect(),
             kind: Kind::Dots,
         });
         let mean = Spread::of(values).map(|spread| at(&spread.mean));
@@ -169,11 +169,14 @@ fn tests(task: &Task) -> String {
     kinds.sort_unstable();
     kinds.dedup();
     if kinds.is_empty() {
-        return "One arm: there is nothing to hold it against.".into();
+        return match task.arms.len() {
+            1 => "One arm: there is nothing to hold it against.".into(),
+            _ => "One seed each: nothing tells these differences from chance.".into(),
+        };
     }
     format!(
         "Differences are from {} ({}), by {}; of one seed, they are of that seed. A difference is inside the noise where its 95 % interval holds 0, \
-         where McNemar's p is 0.05 or more, or where Wilson's intervals overlap. Each arm is held against the baseline by itself: of \
+         or where McNemar's p is 0.05 or more; Wilson's intervals that overlap tell nothing. Each arm is held against the baseline by itself: of \
          twenty arms that differ in nothing, one is expected to seem to differ. Intervals over seeds tell how much the \
          seed matters, not how much the choice of test texts does.",
         task.base.name,

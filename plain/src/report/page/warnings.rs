@@ -30,13 +30,11 @@ fn of_run(arm: &Arm, run: &Run) -> Vec<String> {
     let mut said = Vec::new();
     said.extend(run.degenerate().map(|how| format!("{named} is degenerate: {how}.")));
     let texts = run.score["seen"]["texts"].as_u64().unwrap_or(0);
-    for stage in ["pretraining", "training", "validation"] {
-        let seen = run.score["seen"][stage].as_u64().filter(|seen| *seen > 0);
-        said.extend(
-            seen.map(|seen| format!("{named}: {seen} of {texts} test texts were seen in {stage}.")),
-        );
-    }
-    if chosen_on_test(run) {
+    let seen = run.seen();
+    said.extend(
+        seen.map(|(n, stage)| format!("{named}: {n} of {texts} test texts were seen in {stage}.")),
+    );
+    if run.is_chosen_on_test() {
         said.push(format!("{named}: its weights were chosen on the very texts that are scored."));
     }
     if run.log.skipped > 0 {
@@ -49,14 +47,6 @@ fn of_run(arm: &Arm, run: &Run) -> Vec<String> {
         said.push(format!("{named}: its log does not say that it is done."));
     }
     said
-}
-
-/// As the score says; of an older one, whether the shard that is scored is the one that weights were chosen on.
-fn chosen_on_test(run: &Run) -> bool {
-    let eval = run.log.run["config"]["eval"].as_array();
-    let is_same =
-        eval.into_iter().flatten().any(|eval| eval.is_string() && *eval == run.score["shard"]);
-    run.score["chosen_on_this"].as_bool().unwrap_or(is_same)
 }
 
 /// Arms that cannot be compared as they are.
