@@ -187,8 +187,9 @@ $W/%/adapter_model.safetensors: $(inputs)
 $W/%/adapter.safetensors: $(inputs)
 	$(finetune)
 
-# There are baselines where a text has one class.
-learnt = $(if $(filter --multi-label% --regression,$(file <$(reading))),,--train $(call split,$(TRAIN)))
+# Where a text has one class there are baselines, and a temperature of what weights were chosen on, if that is not scored.
+scaled = $(addprefix --temperature-from ,$(if $(filter-out $(SCORE),$(CHOOSE)),$(chosen)))
+learnt = $(if $(filter --multi-label% --regression,$(file <$(reading))),,--train $(call split,$(TRAIN)) $(scaled))
 
 $W/%/score.json: $W/%/$$(weights) $$(call split,$(SCORE))
 	$(GPU) $(BIN)/evaluate $(@D) $(call split,$(SCORE)) $(learnt) -p $(@D)/predictions.jsonl > $@.partial

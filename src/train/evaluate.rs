@@ -11,7 +11,7 @@ use super::batches::{Item, Micro, micro_batches};
 use super::classify::{Labelled, THRESHOLD};
 use super::mlm::masked_item;
 use super::windows::{answer, best, classify};
-use crate::metrics::{Confusion, MultiLabel, Regression, mean_interval, wilson};
+use crate::metrics::{Confusion, MultiLabel, Regression, Z975, mean_interval, wilson};
 use crate::model::{MaskedLm, SequenceClassifier, cross_entropy};
 use crate::native::Place;
 use crate::shard::{Problem, Shard};
@@ -27,9 +27,6 @@ const SEQUENCES: usize = 4096;
 const TOKENS: usize = 1 << 17;
 /// Numbers that are kept of them at most, 128 MiB.
 const NUMBERS: usize = 1 << 25;
-
-/// The 0.975 quantile of the normal distribution: a 95 % interval has so many standard errors on either side.
-const Z: f64 = 1.959963984540054;
 
 /// What was counted of the predictions of a classifier, or of a regression.
 #[derive(Debug)]
@@ -67,7 +64,7 @@ impl LabelScores {
     /// 95 % intervals over texts: Wilson's of the accuracy, of one class a text also the bootstrap's of macro F1.
     fn intervals(&self) -> Option<Value> {
         let of_accuracy = |(right, texts)| {
-            let (low, high) = wilson(right, texts, Z);
+            let (low, high) = wilson(right, texts, Z975);
             json!([low, high])
         };
         match &self.counted {

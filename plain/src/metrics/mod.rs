@@ -27,7 +27,7 @@ pub use probabilities::{KEPT, Kept, Probabilities};
 pub use regression::Regression;
 pub use rest::{Ranking, one_against_rest, ranking};
 pub use roc::roc_auc;
-pub use significance::{mcnemar, mean_interval};
+pub use significance::{Z975, mcnemar, mean_interval, t975};
 pub use temperature::{at_temperature, temperature};
 pub use top::is_among_top;
 pub use wilson::wilson;

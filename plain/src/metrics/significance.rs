@@ -13,6 +13,14 @@ pub fn mcnemar(only_a: u64, only_b: u64) -> f64 {
     }
 }
 
+/// The 0.975 quantile of the normal distribution.
+pub const Z975: f64 = 1.959963984540054;
+
+/// The 0.975 quantile of Student's t (1908).
+pub fn t975(degrees: f64) -> f64 {
+    StudentsT::new(0.0, 1.0, degrees).map_or(f64::INFINITY, |t| t.inverse_cdf(0.975))
+}
+
 /// Mean, standard deviation (of a sample) and Student's 95 % interval of the mean. The last two are none of fewer than two
 /// numbers.
 pub fn mean_interval(numbers: &[f64]) -> (f64, Option<f64>, Option<(f64, f64)>) {
@@ -20,8 +28,7 @@ pub fn mean_interval(numbers: &[f64]) -> (f64, Option<f64>, Option<(f64, f64)>) 
     let mean = numbers.iter().sum::<f64>() / n;
     let square = numbers.iter().map(|number| (number - mean).powi(2)).sum::<f64>();
     let sd = (numbers.len() > 1).then(|| (square / (n - 1.0)).sqrt());
-    let student = StudentsT::new(0.0, 1.0, n - 1.0).ok();
-    let half = student.zip(sd).map(|(student, sd)| student.inverse_cdf(0.975) * sd / n.sqrt());
+    let half = sd.map(|sd| t975(n - 1.0) * sd / n.sqrt());
     (mean, sd, half.map(|half| (mean - half, mean + half)))
 }
 

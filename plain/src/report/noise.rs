@@ -4,16 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use statrs::distribution::{Binomial, DiscreteCDF};
 
 use super::arm::Arm;
 use super::run::Run;
 use super::score::Score;
-use super::spread::{Spread, t975};
-use crate::metrics::wilson;
-
-/// The 0.975 quantile of the normal distribution.
-const Z: f64 = 1.959963984540054;
+use super::spread::Spread;
+use crate::metrics::{self, Z975, t975, wilson};
 
 /// How a difference was held against chance.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -151,12 +147,7 @@ fn mcnemar(ours: &[(u64, bool)], theirs: &[(u64, bool)]) -> Option<(u64, u64, f6
         ours.iter().zip(theirs).filter(only).count() as u64
     };
     let (gained, lost) = (count(true), count(false));
-    are_same.then(|| (gained, lost, both_tails(gained.min(lost), gained + lost)))
-}
-
-/// The chance that of `all` fair coins no more than `few`, or no fewer than the rest, show heads.
-fn both_tails(few: u64, all: u64) -> f64 {
-    Binomial::new(0.5, all).map_or(1.0, |coins| (2.0 * coins.cdf(few)).min(1.0))
+    are_same.then(|| (gained, lost, metrics::mcnemar(gained, lost)))
 }
 
 fn overlap(ours: &Run, theirs: &Run) -> Option<bool> {
@@ -172,7 +163,7 @@ pub fn accuracy_interval(run: &Run) -> Option<(f64, f64)> {
     }
     let (share, texts) =
         (run.score["scores"]["accuracy"].as_f64()?, run.score["examples"].as_u64()?);
-    Some(wilson((share * texts as f64).round() as u64, texts, Z))
+    Some(wilson((share * texts as f64).round() as u64, texts, Z975))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Values over seeds.
 
-use statrs::distribution::{ContinuousCDF, StudentsT};
+use crate::metrics::t975;
 
 /// Of values: how many, and how far apart.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,11 +37,6 @@ impl Spread {
 pub fn ends(values: &[f64]) -> Option<(f64, f64)> {
     let least = values.iter().copied().reduce(f64::min)?;
     Some((least, values.iter().copied().reduce(f64::max)?))
-}
-
-/// The 0.975 quantile of Student's t.
-pub fn t975(degrees: f64) -> f64 {
-    StudentsT::new(0.0, 1.0, degrees).map_or(f64::INFINITY, |t| t.inverse_cdf(0.975))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::markup::{Cell, Markup, details, figure, grid, paragraph, table};
 use super::plot::{Axes, Kind, Series, plot};
 use super::{Task, mean};
 use crate::report::arm::Arm;
+use crate::report::run::Run;
 use crate::report::score::grouped;
 
 /// Predictions of one bin, over the seeds of an arm.
@@ -69,10 +70,21 @@ fn diagram(arm: &Arm, bins: &[Bin]) -> Result<Markup> {
         up: ends(),
         names: &[],
     };
-    let errors: Vec<f64> =
-        arm.runs.iter().filter_map(|run| run.score["calibration"]["error"].as_f64()).collect();
-    let note = mean(&errors).map(|error| format!("calibration error {:.2} %", 100.0 * error));
-    figure(&title, &note.unwrap_or_default(), &plot(&axes, &series)?, &[])
+    figure(&title, &errors(arm), &plot(&axes, &series)?, &[])
+}
+
+/// The means over seeds: of the calibration error, and of it at the temperature that was fitted.
+fn errors(arm: &Arm) -> String {
+    let told = |path: &str| {
+        let number = |run: &Run| run.score.pointer(path)?.as_f64();
+        mean(&arm.runs.iter().filter_map(number).collect::<Vec<_>>())
+    };
+    let Some(error) = told("/calibration/error") else { return String::new() };
+    let scaled = told("/calibration/scaled/error").zip(told("/calibration/temperature"));
+    let scaled = scaled.map(|(error, temperature)| {
+        format!("; {:.2} % at temperature {temperature:.2}, fitted on other texts", 100.0 * error)
+    });
+    format!("calibration error {:.2} %{}", 100.0 * error, scaled.unwrap_or_default())
 }
 
 fn row(arm: &Arm, bin: &Bin) -> Vec<Cell> {
