@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use plain::cli::{self, Talk};
-use plain::report::{Arm, arms, check_baseline, csv, markdown, page, scores_below, text};
+use plain::flags::fault;
+use plain::report::{Arm, CURE, arms, check_baseline, csv, markdown, page, scores_below, text};
 
 /// Many runs side by side: mean and standard deviation over seeds.
 ///
@@ -59,7 +60,9 @@ fn run(args: Args) -> Result<()> {
     let lists: Vec<Vec<PathBuf>> =
         args.paths.iter().map(|path| scores_below(path)).collect::<Result<_>>()?;
     let scores = lists.concat();
-    ensure!(!scores.is_empty(), "no score.json in {}", args.paths[0].display());
+    let paths: Vec<String> = args.paths.iter().map(|path| path.display().to_string()).collect();
+    let cause = || fault(format!("no score.json in {}", paths.join(", ")), CURE);
+    ensure!(!scores.is_empty(), cause());
     let arms = arms(&scores)?;
     check_baseline(&arms, args.baseline.as_deref())?;
     write_files(&args, &arms)?;

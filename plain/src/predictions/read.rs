@@ -132,7 +132,8 @@ impl Predictions {
                 .map_err(|error| fault(format!("{}: {error:#}", at()), CURE))?;
             let (Line { row, gold, pred }, classes) = one;
             let several = matches!(gold, Said::Names(_));
-            ensure!(first || several == file.several, "{}: one class and lists of them", at());
+            let mixed = || format!("{}: some lines have one class, others lists of them", at());
+            ensure!(first || several == file.several, fault(mixed(), CURE));
             file.several = several;
             file.classes += classes;
             let (gold, pred) = (names.numbers(gold), names.numbers(pred));
@@ -204,7 +205,10 @@ mod tests {
                 "a number is predicted; only classes are right or wrong",
             ),
             (r#"{"row":0,"gold":"a","pred":["a"]}"#, "one class and a list of them"),
-            (r#"{"row":0,"gold":["a"],"pred":["a"]}"#, "one class and lists of them"),
+            (
+                r#"{"row":0,"gold":["a"],"pred":["a"]}"#,
+                "some lines have one class, others lists of them",
+            ),
             (
                 r#"{"row":0,"gold":{},"pred":"a"}"#,
                 "no prediction: `gold` and `pred` are names, or lists of names at column 18",

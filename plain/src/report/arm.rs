@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::log::Log;
-use super::run::{Place, Run, find};
+use super::run::{CURE, Place, Run, find};
 use super::score::{Score, shown};
 use crate::flags::fault;
 
@@ -77,7 +77,7 @@ fn placed(scores: &[PathBuf]) -> Result<Vec<(&Path, Place)>> {
     let (mut known, mut found) = (BTreeSet::new(), Vec::new());
     for path in scores {
         let named = || path.display().to_string();
-        let place = Place::of(path).with_context(named)?;
+        let place = Place::of(path)?;
         let whole = path.canonicalize().with_context(named)?;
         let folder = whole.ancestors().nth(5).map(Path::to_owned).unwrap_or_default();
         if known.insert(whole) {
@@ -134,11 +134,9 @@ fn arm(place: Place, name: String, paths: &[&Path]) -> Result<Arm> {
 fn value(run: &Run, key: &str) -> Result<f64> {
     match run.score["scores"].get(key) {
         Some(Value::Null) => Ok(f64::NAN),
-        found => found.and_then(Value::as_f64).ok_or_else(|| {
-            let cure =
-                "evaluate writes it anew: evaluate RUN SHARD > TASK/ENCODER/METHOD/SEED/score.json";
-            fault(format!("{}: no {key}", run.path.display()), cure)
-        }),
+        found => found
+            .and_then(Value::as_f64)
+            .ok_or_else(|| fault(format!("{}: no {key}", run.path.display()), CURE)),
     }
 }
 

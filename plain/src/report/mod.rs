@@ -14,6 +14,6 @@ mod table;
 pub use arm::{Arm, arms, check_baseline};
 pub use csv::csv;
 pub use page::page;
-pub use run::scores_below;
+pub use run::{CURE, scores_below};
 pub use spread::Spread;
 pub use table::{markdown, text};

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::log::Log;
+use crate::flags::fault;
 
 /// A score and how the model came about.
 #[derive(Debug, Clone)]
@@ -36,9 +37,10 @@ impl Place {
             .take(4)
             .map(|part| part.to_string_lossy().into_owned())
             .collect();
-        let [_, method, encoder, task] = parts
-            .try_into()
-            .map_err(|_| anyhow::anyhow!("not named TASK/ENCODER/METHOD/SEED/score.json"))?;
+        let [_, method, encoder, task] = parts.try_into().map_err(|_| {
+            let name = "TASK/ENCODER/METHOD/SEED/score.json";
+            fault(format!("{}: not named {name}", score.display()), CURE)
+        })?;
         Ok(Self { task, encoder, method })
     }
 
@@ -53,7 +55,10 @@ impl Run {
         let named = || path.display().to_string();
         let text = fs::read_to_string(path).with_context(named)?;
         let score = serde_json::from_str(&text).with_context(named)?;
-        let log = Log::read(&path.with_file_name("log.jsonl"))?;
+        let log = path.with_file_name("log.jsonl");
+        let cause = || fault(format!("{}: no such file", log.display()), CURE);
+        ensure!(log.exists(), cause());
+        let log = Log::read(&log)?;
         let seed = path.parent().and_then(Path::file_name);
         let seed = seed.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         Ok(Self { path: path.to_owned(), seed, score, log })
@@ -103,6 +108,9 @@ pub fn find(named: &Path, score: &Path) -> Option<PathBuf> {
     let above = score.ancestors().map(|above| above.join(named));
     std::iter::once(named.to_owned()).chain(above).find(|path| path.exists())
 }
+
+/// What makes a score that is read here.
+pub const CURE: &str = "finetune -o TASK/ENCODER/METHOD/SEED, then evaluate that > TASK/ENCODER/METHOD/SEED/score.json";
 
 /// Every `score.json` in or below `path`, in order of name.
 pub fn scores_below(path: &Path) -> Result<Vec<PathBuf>> {
