@@ -1,15 +1,13 @@
 //! The kernels of `native` are the operations of LibTorch that they stand in for.
 #![cfg(feature = "torch")]
-#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+#![allow(clippy::unwrap_used)]
+
+mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::Command;
 
 use tapt::native;
 use tch::{Device, Kind, Tensor};
-
-/// What bounds the instructions that LibTorch and our kernels use.
-const CAPABILITY: &str = "ATEN_CPU_CAPABILITY";
 
 const F32: (Kind, Device) = (Kind::Float, Device::Cpu);
 
@@ -274,12 +272,5 @@ fn native_is_what_it_stands_for() {
     products_are_exact_to_f32();
     attention_takes_any_layout();
     what_does_not_fit_is_refused();
-    if std::env::var_os(CAPABILITY).is_none() {
-        for set in ["avx2", "default"] {
-            let again =
-                Command::new(std::env::current_exe().unwrap()).env(CAPABILITY, set).output();
-            let output = again.unwrap();
-            assert!(output.status.success(), "{set}: {}", String::from_utf8_lossy(&output.stdout));
-        }
-    }
+    common::on_other_instructions();
 }

@@ -93,3 +93,18 @@ pub fn sample() -> tempfile::TempDir {
 pub const TINY: &str = r#"{"model_type": "roberta", "hidden_size": 32, "num_hidden_layers": 2,
     "num_attention_heads": 2, "intermediate_size": 64, "max_position_embeddings": 514, "type_vocab_size": 1,
     "layer_norm_eps": 1e-5, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}"#;
+
+/// Runs the tests of this process again for the other instruction sets that the machine has; not within such a run.
+#[allow(clippy::disallowed_methods)]
+pub fn on_other_instructions() {
+    /// What bounds the instructions that LibTorch and our kernels use.
+    const CAPABILITY: &str = "ATEN_CPU_CAPABILITY";
+    if std::env::var_os(CAPABILITY).is_some() {
+        return;
+    }
+    for set in ["avx2", "default"] {
+        let again = Command::new(std::env::current_exe().unwrap()).env(CAPABILITY, set).output();
+        let output = again.unwrap();
+        assert!(output.status.success(), "{set}: {}", String::from_utf8_lossy(&output.stdout));
+    }
+}
