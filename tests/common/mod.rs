@@ -95,7 +95,6 @@ pub const TINY: &str = r#"{"model_type": "roberta", "hidden_size": 32, "num_hidd
     "layer_norm_eps": 1e-5, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}"#;
 
 /// Runs the tests of this process again for the other instruction sets that the machine has; not within such a run.
-#[allow(clippy::disallowed_methods)]
 pub fn on_other_instructions() {
     /// What bounds the instructions that LibTorch and our kernels use.
     const CAPABILITY: &str = "ATEN_CPU_CAPABILITY";

@@ -5,11 +5,7 @@ namespace {
 
 template <class T>
 const Attention<T> &kernels() {
-  const Both<Attention> &all = fitting(tapt_attention_base, tapt_attention_avx2, tapt_attention_avx512);
-  if constexpr (std::is_same_v<T, float>)
-    return all.whole;
-  else
-    return all.half;
+  return of_type<T>(fitting(tapt_attention_base, tapt_attention_avx2, tapt_attention_avx512));
 }
 
 // Sequences end to end: where each begins.

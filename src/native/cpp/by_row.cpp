@@ -10,11 +10,7 @@ constexpr int64_t PARTS = 16;
 
 template <class T>
 const Rows<T> &kernels() {
-  const Both<Rows> &all = fitting(tapt_rows_base, tapt_rows_avx2, tapt_rows_avx512);
-  if constexpr (std::is_same_v<T, float>)
-    return all.whole;
-  else
-    return all.half;
+  return of_type<T>(fitting(tapt_rows_base, tapt_rows_avx2, tapt_rows_avx512));
 }
 
 template <class T>

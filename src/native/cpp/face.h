@@ -10,6 +10,7 @@
 #include <cstring>
 #include <mutex>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "kernels.h"
@@ -30,6 +31,15 @@ const Both<Kernels> &fitting(const Both<Kernels> &base, [[maybe_unused]] const B
   if (uses == "AVX2") return avx2;
 #endif
   return base;
+}
+
+// The kernels of a table for numbers of one type.
+template <class T, template <class> class Kernels>
+const Kernels<T> &of_type(const Both<Kernels> &all) {
+  if constexpr (std::is_same_v<T, float>)
+    return all.whole;
+  else
+    return all.half;
 }
 
 // Calls `work` with a number of the type that `xs` holds.
