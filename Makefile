@@ -187,9 +187,10 @@ $W/%/adapter_model.safetensors: $(inputs)
 $W/%/adapter.safetensors: $(inputs)
 	$(finetune)
 
-# Where a text has one class there are baselines, and a temperature of what weights were chosen on, if that is not scored.
+# Baselines of what was trained on; of what has probabilities also the temperature of what weights were chosen on, if that
+# is not scored.
 scaled = $(addprefix --temperature-from ,$(if $(filter-out $(SCORE),$(CHOOSE)),$(chosen)))
-learnt = $(if $(filter --multi-label% --regression,$(file <$(reading))),,--train $(call split,$(TRAIN)) $(scaled))
+learnt = --train $(call split,$(TRAIN)) $(if $(filter --regression,$(file <$(reading))),,$(scaled))
 
 $W/%/score.json: $W/%/$$(weights) $$(call split,$(SCORE))
 	$(GPU) $(BIN)/evaluate $(@D) $(call split,$(SCORE)) $(learnt) -p $(@D)/predictions.jsonl > $@.partial

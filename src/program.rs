@@ -1,5 +1,6 @@
 //! What programs share: a run watched from the terminal, what is saved of it, what is scored.
 
+mod baselines;
 mod score;
 
 use std::path::{Path, PathBuf};

@@ -9,9 +9,11 @@ use std::process::Command;
 
 use plain::baseline::NaiveBayes;
 use plain::metrics::{
-    Confusion, Ranking, Reliability, at_temperature, average_precision, is_among_top, mcnemar,
-    mean_interval, one_against_rest, roc_auc, temperature, wilson,
+    ClassScore, Confusion, LabelProbabilities, MultiLabel, Probabilities, Ranking, Regression,
+    Reliability, at_temperature, average_precision, is_among_top, mcnemar, mean_interval,
+    one_against_rest, roc_auc, temperature, wilson,
 };
+use plain::predictions::Pair;
 use plain::shard::{Header, Segments, Sequence, Shard, Special, Writer};
 use serde_json::{Value, json};
 
@@ -157,6 +159,152 @@ fn of_bayes(case: &Value) {
     }
 }
 
+fn named(classes: usize) -> Vec<String> {
+    (0..classes).map(|class| class.to_string()).collect()
+}
+
+/// Precision, recall, F1 and support of each class.
+fn of_each(ours: &[ClassScore], case: &Value) {
+    let theirs = case["per_class"].as_array().unwrap();
+    assert_eq!(ours.len(), theirs.len());
+    for (ours, theirs) in ours.iter().zip(theirs) {
+        let own = [ours.precision, ours.recall, ours.f1, ours.support as f64];
+        own.iter().zip(0..).for_each(|(own, at): (_, usize)| {
+            close("per_class", Some(*own), &theirs[at], case);
+        });
+    }
+}
+
+fn of_confusion(case: &Value) {
+    let names = named(case["classes"].as_u64().unwrap() as usize);
+    let mut confusion = Confusion::new(names.len());
+    let (gold, pred) = (classes(&case["gold"]), classes(&case["pred"]));
+    gold.iter().zip(&pred).for_each(|(gold, pred)| confusion.add(*gold, *pred));
+    close("accuracy", Some(confusion.accuracy()), &case["accuracy"], case);
+    close("micro_f1", Some(confusion.micro_f1()), &case["micro_f1"], case);
+    close("macro_f1", Some(confusion.macro_f1()), &case["macro_f1"], case);
+    close("mcc", Some(confusion.mcc()), &case["mcc"], case);
+    of_each(&confusion.per_class(&names), case);
+    let cells = rows(&case["cells"]);
+    for cell in &cells {
+        assert_eq!(confusion.count(cell[0] as usize, cell[1] as usize), cell[2] as u64);
+    }
+    let all: f64 = cells.iter().map(|cell| cell[2]).sum();
+    assert_eq!((confusion.total(), all), (gold.len() as u64, gold.len() as f64));
+}
+
+/// The label sets of a case.
+fn counted(case: &Value) -> MultiLabel {
+    let (gold, pred) = (rows(&case["gold"]), rows(&case["pred"]));
+    let mut sets = MultiLabel::new(gold[0].len());
+    for (gold, pred) in gold.iter().zip(&pred) {
+        sets.add(gold.iter().zip(pred).map(|(gold, pred)| (*gold > 0.0, *pred > 0.0)));
+    }
+    sets
+}
+
+fn of_sets(case: &Value) {
+    let sets = counted(case);
+    close("accuracy", Some(sets.accuracy()), &case["accuracy"], case);
+    close("micro_f1", Some(sets.micro_f1()), &case["micro_f1"], case);
+    close("macro_f1", Some(sets.macro_f1()), &case["macro_f1"], case);
+    of_each(&sets.per_class(&named(rows(&case["gold"])[0].len())), case);
+    for (low, high) in sets.f1_intervals() {
+        assert!((0.0..=high).contains(&low) && high <= 1.0, "{low} {high} of {case}");
+    }
+}
+
+/// Ends as of the bootstrap of one class a text.
+fn of_set_bootstrap(case: &Value) {
+    let texts = case["gold"].as_array().unwrap().len() as f64;
+    for ((low, high), of) in counted(case).f1_intervals().into_iter().zip(["micro", "macro"]) {
+        let within = (high - low) * 0.07 + 1.0 / texts;
+        near(of, Some(low), &case[of][0], within, case);
+        near(of, Some(high), &case[of][1], within, case);
+    }
+}
+
+fn of_numbers(case: &Value) {
+    let mut all = Regression::default();
+    let (gold, pred) = (numbers(&case["gold"]), numbers(&case["pred"]));
+    gold.iter().zip(&pred).for_each(|(gold, pred)| all.add(*gold, *pred));
+    let is_number = |number: f64| Some(number).filter(|number| !number.is_nan());
+    close("mse", is_number(all.mse()), &case["mse"], case);
+    close("mae", is_number(all.mae()), &case["mae"], case);
+    near("r2", all.r2().and_then(is_number), &case["r2"], 1e-9, case);
+    close("pearson", all.pearson(), &case["pearson"], case);
+    close("spearman", all.spearman(), &case["spearman"], case);
+}
+
+/// What a line has of calibration, at both temperatures.
+fn of_calibration(found: &Value, case: &Value) {
+    let theirs = [&case["error"], &case["scaled"], &case["loss"]];
+    let ours = ["/error", "/scaled/error", "/scaled/loss"];
+    for (path, theirs) in ours.into_iter().zip(theirs) {
+        let ours = found.pointer(path).unwrap().as_f64();
+        near(path, ours, theirs, 1e-6, case);
+    }
+    assert_eq!(found["temperature"], case["temperature"]);
+}
+
+fn of_line(case: &Value) {
+    let (probs, gold) = (rows(&case["probs"]), classes(&case["gold"]));
+    let mut all = Probabilities::new(probs[0].len(), gold.len(), case["temperature"].as_f64());
+    for (probs, gold) in probs.iter().zip(&gold) {
+        let logs: Vec<f64> = probs.iter().map(|prob| prob.ln()).collect();
+        let narrow: Vec<f32> = probs.iter().map(|prob| *prob as f32).collect();
+        let best =
+            (0..probs.len()).fold(0, |best, i| if probs[i] > probs[best] { i } else { best });
+        all.add(&logs, &narrow, (best, *gold));
+    }
+    let found = all.fields();
+    of_calibration(&found["calibration"], case);
+    let is_number = probs[0][0].is_finite();
+    assert!(is_number || found["auc"].is_null() && found["average_precision"].is_null(), "{case}");
+    for (k, theirs) in case["top"].as_object().unwrap() {
+        close("top_k", found["top_k"][k].as_f64(), theirs, case);
+    }
+}
+
+fn of_label_line(case: &Value) {
+    let (probs, gold) = (rows(&case["probs"]), rows(&case["gold"]));
+    let temperature = case["temperature"].as_f64();
+    let mut all = LabelProbabilities::new(probs[0].len(), gold.len(), temperature);
+    for (probs, gold) in probs.iter().zip(&gold) {
+        let yes = probs.iter().map(|prob| prob.ln());
+        let logs: Vec<f64> = yes.chain(probs.iter().map(|prob| (-prob).ln_1p())).collect();
+        let narrow: Vec<f32> = probs.iter().map(|prob| *prob as f32).collect();
+        all.add(&logs, &narrow, gold.iter().map(|gold| *gold > 0.0));
+    }
+    of_calibration(&all.fields()["calibration"], case);
+}
+
+fn of_pair(case: &Value) {
+    let dir = tempfile::tempdir().unwrap();
+    let gold = classes(&case["gold"]);
+    let files = ["a", "b"].map(|model| {
+        let said = classes(&case[model]).into_iter().zip(&gold).zip(0..);
+        let line = |((pred, gold), row): ((usize, &usize), u64)| {
+            let (gold, pred) = (gold.to_string(), pred.to_string());
+            json!({"row": row, "gold": gold, "pred": pred, "probs": {}}).to_string() + "\n"
+        };
+        let path = dir.path().join(model);
+        std::fs::write(&path, said.map(line).collect::<String>()).unwrap();
+        path
+    });
+    let found = Pair::open(&files[0], &files[1]).unwrap().to_json();
+    assert_eq!(json!([found["right"]["only_a"], found["right"]["only_b"]]), case["only"]);
+    near("mcnemar", found["mcnemar"]["p"].as_f64(), &case["mcnemar"], 1e-9, case);
+    for score in ["accuracy", "macro_f1"] {
+        let both = ["a", "b"].map(|model| found[score][model].as_f64().unwrap());
+        both.iter().zip(0..).for_each(|(ours, at): (_, usize)| {
+            close(score, Some(*ours), &case[score][at], case);
+        });
+        let ends = numbers(&found[score]["interval"]);
+        assert!(ends[0] <= ends[1] && ends[0] >= -1.0 && ends[1] <= 1.0, "{found}");
+    }
+}
+
 fn python(script: &str, args: &[&Path]) -> Option<String> {
     let script = common::root().join("tests/parity").join(script);
     let output = Command::new(common::python()?).arg(script).args(args).output().unwrap();
@@ -168,7 +316,7 @@ fn python(script: &str, args: &[&Path]) -> Option<String> {
 fn scores_are_those_of_scikit_learn() {
     let Some(lines) = python("metrics.py", &[]) else { return };
     let cases: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(cases.len(), 1024);
+    assert_eq!(cases.len(), 2228);
     for case in &cases {
         match case["kind"].as_str().unwrap() {
             "two" => of_two(case),
@@ -178,6 +326,13 @@ fn scores_are_those_of_scikit_learn() {
             "temperature" => of_temperature(case),
             "bootstrap" => of_bootstrap(case),
             "bayes" => of_bayes(case),
+            "confusion" => of_confusion(case),
+            "sets" => of_sets(case),
+            "label_bootstrap" => of_set_bootstrap(case),
+            "numbers" => of_numbers(case),
+            "line" => of_line(case),
+            "label_line" => of_label_line(case),
+            "pair" => of_pair(case),
             other => panic!("{other}"),
         }
     }
@@ -198,4 +353,25 @@ fn score_lines_are_those_of_scikit_learn() {
          evaluate model test.tok -p test.jsonl --train train.tok --temperature-from validation.tok -q --device cpu > score.json",
     );
     python("score.py", &[dir.path()]);
+    // The same texts with any number of labels, which their first letters and lengths tell, and with a number.
+    let tagged = r#"{ n = length($0) % 7; sub(/"label":"[^"]*"/, "\"tags\":[" (n < 3 ? "\"a\"" : "") (n == 2 || n == 5 ? (n < 3 ? "," : "") "\"b\"" : "") "],\"number\":" length($0) / 100); print }"#;
+    std::fs::write(dir.path().join("tagged.awk"), tagged).unwrap();
+    common::run(
+        dir.path(),
+        "for split in train validation test; do
+           prep sample --split $split --limit 300 --jsonl | awk -f tagged.awk > $split.rows.jsonl
+           prep $split.rows.jsonl --label tags --multi-label --tokenizer tok -q -o tags-$split.tok
+           prep $split.rows.jsonl --label number --regression --tokenizer tok -q -o number-$split.tok
+         done
+         for task in tags number; do
+           mkdir $task
+           finetune --model mlm --train $task-train.tok --steps 60 --lr 5e-3 --seed 3 -q --device cpu -o $task/model
+         done
+         evaluate tags/model tags-validation.tok -p tags/validation.jsonl -q --device cpu > /dev/null
+         evaluate tags/model tags-test.tok -p tags/test.jsonl --train tags-train.tok --temperature-from tags-validation.tok -q --device cpu > tags/score.json
+         evaluate number/model number-test.tok -p number/test.jsonl --train number-train.tok -q --device cpu > number/score.json
+         cp train.rows.jsonl tags/train.jsonl; cp train.rows.jsonl number/train.jsonl",
+    );
+    python("score_labels.py", &[&dir.path().join("tags")]);
+    python("score_numbers.py", &[&dir.path().join("number")]);
 }

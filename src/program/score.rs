@@ -1,29 +1,28 @@
 //! Scoring as a program does it: what a line says of a model on a shard.
 
 use std::fs;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+use super::baselines::baselines;
 use super::shards;
-use crate::baseline::NaiveBayes;
 use crate::checkpoint::{Checkpoint, Head};
 use crate::cli::{self, Output, Progress};
 use crate::flags::{fault, usage};
-use crate::metrics::{Confusion, KEPT, Kept, Probabilities, temperature};
+use crate::metrics::{KEPT, LabelProbabilities, Probabilities, temperature};
 use crate::model::SequenceClassifier;
 use crate::native::Place;
 use crate::nn::Nothing;
 use crate::shard::{Labels, Problem, Shard};
 use crate::train::{self, Hearing, Labelled, best};
 
-/// What a classifier is compared with, as flags.
+/// What a model is compared with, as flags.
 #[derive(Debug, Args)]
 pub struct ScoreArgs {
-    /// A shard the model was fine-tuned on, for baselines: its most frequent class, and naive Bayes over its tokens
+    /// A shard the model was fine-tuned on, for baselines: its most frequent classes or mean, naive Bayes over its tokens
     #[arg(long, value_name = "SHARD")]
     train: Vec<PathBuf>,
 
@@ -33,13 +32,14 @@ pub struct ScoreArgs {
 }
 
 impl ScoreArgs {
-    /// Fails where there is no single class a text for the flags to speak of.
+    /// Fails where there are no labels, or no probabilities, for the flags to speak of.
     fn check(&self, problem: Option<Problem>) -> Result<()> {
-        let given = [("--train", &self.train), ("--temperature-from", &self.temperature_from)];
-        for (flag, _) in given.iter().filter(|(_, shards)| !shards.is_empty()) {
-            let wanted = "only for classifiers of one class a text";
-            ensure!(problem == Some(Problem::Classes), usage(format!("{flag}: {wanted}")));
-        }
+        let (is_masked, is_number) = (problem.is_none(), problem == Some(Problem::Regression));
+        let (train, temperature) = (!self.train.is_empty(), !self.temperature_from.is_empty());
+        ensure!(!(is_masked && train), usage("--train: only for labelled shards"));
+        ensure!(!(is_masked && temperature), usage("--temperature-from: only for labelled shards"));
+        let cause = "--temperature-from: the model predicts a number, not classes";
+        ensure!(!(is_number && temperature), usage(cause));
         Ok(())
     }
 }
@@ -90,8 +90,8 @@ fn score_labelled(
         |flag: &'static str, paths: &[PathBuf]| shards(flag, paths, (&of_model.0, &of_model.1));
     let learnt = open("--train", &args.train)?;
     let fitted = open("--temperature-from", &args.temperature_from)?;
-    let learnt = against("--train", learnt.as_ref(), &labels)?;
-    let fitted = against("--temperature-from", fitted.as_ref(), &labels)?;
+    let learnt = against("--train", learnt.as_ref(), (&labels, problem))?;
+    let fitted = against("--temperature-from", fitted.as_ref(), (&labels, problem))?;
     let names = labels.names();
     let model = checkpoint.classifier(names.len(), &Nothing, Head::Given, place.device)?.model;
     let temperature = match &fitted {
@@ -105,25 +105,23 @@ fn score_labelled(
     hearer.bar.finish();
     let mut fields = scores.fields(&rows, names);
     fields.extend(hearer.worth.fields(name));
-    if problem == Problem::Classes {
-        fields.insert("baselines".into(), baselines(&rows, learnt.as_ref()));
-    }
+    fields.insert("baselines".into(), baselines(&rows, learnt.as_ref()));
     Ok(fields)
 }
 
-/// The texts of a flag, each of one of the model's classes.
+/// The texts of a flag, in terms of the model's classes.
 fn against<'a>(
     flag: &'static str,
     shard: Option<&'a Shard>,
-    labels: &Labels,
+    (labels, problem): (&Labels, Problem),
 ) -> Result<Option<Labelled<'a>>> {
-    shard.map(|shard| Labelled::new(shard, labels, Problem::Classes)).transpose().context(flag)
+    shard.map(|shard| Labelled::new(shard, labels, problem)).transpose().context(flag)
 }
 
 /// What is counted of probabilities, besides the scores.
 enum Worth {
     Classes(Probabilities),
-    MultiLabel(Option<Kept>),
+    MultiLabel(LabelProbabilities),
     Nothing,
 }
 
@@ -132,7 +130,9 @@ impl Worth {
         let (classes, texts) = (rows.classes(), rows.texts().len());
         match rows.problem {
             Problem::Classes => Self::Classes(Probabilities::new(classes, texts, temperature)),
-            Problem::MultiLabel => Self::MultiLabel(Kept::new(classes, texts)),
+            Problem::MultiLabel => {
+                Self::MultiLabel(LabelProbabilities::new(classes, texts, temperature))
+            }
             Problem::Regression => Self::Nothing,
         }
     }
@@ -141,9 +141,7 @@ impl Worth {
     fn fields(&self, shard: &Path) -> Map<String, Value> {
         let (fields, left_out) = match self {
             Self::Classes(all) => (all.fields(), all.is_too_large()),
-            Self::MultiLabel(kept) => {
-                (kept.iter().flat_map(Kept::fields).collect(), kept.is_none())
-            }
+            Self::MultiLabel(all) => (all.fields(), all.is_too_large()),
             Self::Nothing => (Map::new(), false),
         };
         if left_out {
@@ -169,11 +167,11 @@ impl Hearing for Hearer<'_> {
     fn said(&mut self, text: usize, said: &[f64], answer: &[f32]) {
         match &mut self.worth {
             Worth::Classes(all) => all.add(said, answer, (best(answer), self.rows.class(text))),
-            Worth::MultiLabel(Some(kept)) => {
+            Worth::MultiLabel(all) => {
                 let gold = self.rows.numbers(text);
-                kept.add(answer.iter().zip(gold).map(|(&score, gold)| (score, gold > 0.0)));
+                all.add(said, answer, gold.iter().map(|&gold| gold > 0.0));
             }
-            Worth::MultiLabel(None) | Worth::Nothing => {}
+            Worth::Nothing => {}
         }
     }
 
@@ -184,7 +182,8 @@ impl Hearing for Hearer<'_> {
     }
 }
 
-/// Keeps the logarithms of probabilities of the first texts.
+/// Keeps the logarithms of probabilities of the first texts, and which of them is right. Where a text has any number of
+/// classes, each of them is one of two: there or not.
 struct Logs<'a> {
     rows: &'a Labelled<'a>,
     most: usize,
@@ -193,11 +192,18 @@ struct Logs<'a> {
 }
 
 impl Hearing for Logs<'_> {
-    fn said(&mut self, text: usize, said: &[f64], _: &[f32]) {
-        if text < self.most {
+    fn said(&mut self, text: usize, said: &[f64], answer: &[f32]) {
+        if text >= self.most {
+            return;
+        }
+        if self.rows.problem != Problem::MultiLabel {
             self.logs.extend(said.iter().map(|log| *log as f32));
             self.gold.push(self.rows.class(text) as u32);
+            return;
         }
+        let (yes, no) = said.split_at(answer.len());
+        self.logs.extend(yes.iter().zip(no).flat_map(|(yes, no)| [*yes as f32, *no as f32]));
+        self.gold.extend(self.rows.numbers(text).iter().map(|&is| u32::from(is <= 0.0)));
     }
 }
 
@@ -214,8 +220,10 @@ fn fit_temperature(
             "{name}: the temperature is fitted on the very file that is scored"
         ));
     }
+    let several = other.problem == Problem::MultiLabel;
     let (classes, texts) = (other.classes(), other.texts().len());
-    let most = (KEPT / classes).max(1);
+    let (of_text, columns) = if several { (2 * classes, 2) } else { (classes, classes) };
+    let most = (KEPT / of_text).max(1);
     if texts > most {
         cli::note(format_args!("{FLAG}: the first {most} of its {texts} texts are used"));
     }
@@ -223,32 +231,7 @@ fn fit_temperature(
     train::labelled(model, other, place, &mut heard).context(FLAG)?;
     let cause =
         || fault(format!("{FLAG}: a probability is no number"), "are there NaN among the weights?");
-    temperature(&heard.logs, classes, &heard.gold).ok_or_else(cause)
-}
-
-/// Accuracy and macro F1 of always naming the most frequent class and, where there are texts to learn from, of naive Bayes.
-fn baselines(rows: &Labelled, learnt: Option<&Labelled>) -> Value {
-    let of = |rows: &Labelled| -> Vec<usize> {
-        (0..rows.texts().len()).map(|i| rows.class(i)).collect()
-    };
-    let gold = of(rows);
-    let scores = |pred: &dyn Fn(usize) -> usize| {
-        let mut confusion = Confusion::new(rows.classes());
-        gold.iter().enumerate().for_each(|(text, &class)| confusion.add(class, pred(text)));
-        json!({"accuracy": confusion.accuracy(), "macro_f1": confusion.macro_f1()})
-    };
-    let counted = learnt.map_or_else(|| gold.clone(), of);
-    let mut counts = vec![0u64; rows.classes()];
-    counted.iter().for_each(|&class| counts[class] += 1);
-    let most = (0..counts.len()).fold(0, |best, i| if counts[i] > counts[best] { i } else { best });
-    let mut all = json!({"majority": scores(&|_| most)});
-    if let Some(learnt) = learnt {
-        let texts: &[Range<usize>] = learnt.texts();
-        let bayes = NaiveBayes::new(learnt.shard, texts, &counted, rows.classes());
-        let pred = bayes.classify(rows.shard, rows.texts());
-        all["naive_bayes"] = scores(&|text| pred[text]);
-    }
-    all
+    temperature(&heard.logs, columns, &heard.gold).ok_or_else(cause)
 }
 
 /// Whether the weights in `dir` were chosen among others by their scores on this very shard, as its log says; warns if so.

@@ -61,7 +61,7 @@ impl LabelScores {
         scores
     }
 
-    /// 95 % intervals over texts: Wilson's of the accuracy, of one class a text also the bootstrap's of macro F1.
+    /// 95 % intervals over texts: Wilson's of the accuracy, the bootstrap's of F1.
     fn intervals(&self) -> Option<Value> {
         let of_accuracy = |(right, texts)| {
             let (low, high) = wilson(right, texts, Z975);
@@ -73,7 +73,11 @@ impl LabelScores {
                 let accuracy = of_accuracy((c.right(), c.total()));
                 Some(json!({"accuracy": accuracy, "macro_f1": [low, high]}))
             }
-            Counted::MultiLabel(c) => Some(json!({"accuracy": of_accuracy(c.right())})),
+            Counted::MultiLabel(c) => {
+                let [micro, macro_f1] = c.f1_intervals().map(|(low, high)| json!([low, high]));
+                let accuracy = of_accuracy(c.right());
+                Some(json!({"accuracy": accuracy, "macro_f1": macro_f1, "micro_f1": micro}))
+            }
             Counted::Numbers(_) => None,
         }
     }

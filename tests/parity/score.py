@@ -13,7 +13,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import binomtest
 from sklearn.feature_extraction.text import TfidfTransformer
-from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score, top_k_accuracy_score
+from sklearn.metrics import (accuracy_score, average_precision_score, confusion_matrix, f1_score, log_loss, matthews_corrcoef,
+                             precision_recall_fscore_support, roc_auc_score, top_k_accuracy_score)
 from sklearn.naive_bayes import MultinomialNB
 
 BINS = 15
@@ -62,6 +63,17 @@ def main():
     texts, classes = probs.shape
     pred = probs.argmax(1)
     assert len(set(pred)) > 1, "the model says one thing of all: nothing is tested"
+    for name, theirs in [("accuracy", accuracy_score(gold, pred)), ("micro_f1", f1_score(gold, pred, average="micro")),
+                         ("macro_f1", f1_score(gold, pred, average="macro")), ("mcc", matthews_corrcoef(gold, pred))]:
+        check(name, line["scores"][name], theirs)
+    # Probabilities are written in 32 bits.
+    check("loss", line["scores"]["loss"], log_loss(gold, probs / probs.sum(1, keepdims=True), labels=np.arange(classes)), 1e-6)
+    told = np.stack(precision_recall_fscore_support(gold, pred, labels=np.arange(classes), zero_division=0), 1)
+    for ours, theirs, name in zip(line["per_class"], told, names):
+        assert ours["label"] == name
+        for key, their in zip(["precision", "recall", "f1", "support"], theirs):
+            check(f"{key} of {name}", ours[key], their)
+    assert line["confusion"]["counts"] == confusion_matrix(gold, pred, labels=np.arange(classes)).tolist()
     right = int((pred == gold).sum())
     wilson = binomtest(right, texts).proportion_ci(0.95, method="wilson")
     for ours, theirs in zip(line["intervals"]["accuracy"], wilson):

@@ -1,6 +1,12 @@
 //! Whether a classifier is as often right as it says.
 
 use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::temperature::at_temperature;
+
+/// Bins of the reliability diagram, as in Guo et al. 2017.
+pub const BINS: usize = 15;
 
 /// Predictions of about the same probability.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -54,6 +60,46 @@ impl Reliability {
     pub fn error(&self) -> f64 {
         let all: u64 = self.0.iter().map(|bin| bin.count).sum();
         self.0.iter().map(|bin| (bin.said - bin.right).abs()).sum::<f64>() / all.max(1) as f64
+    }
+}
+
+/// Reliability of predictions as they are and, where it is given, at a temperature.
+#[derive(Debug)]
+pub struct Calibration {
+    count: u64,
+    reliability: Reliability,
+    /// At another temperature: its diagram, and the sum of losses.
+    scaled: Option<(f64, Reliability, f64)>,
+}
+
+impl Calibration {
+    pub fn new(temperature: Option<f64>) -> Self {
+        let scaled = temperature.map(|by| (by, Reliability::new(BINS), 0.0));
+        Self { count: 0, reliability: Reliability::new(BINS), scaled }
+    }
+
+    /// Takes in a prediction: the logarithms of the probabilities of all that may be, the probability of what is said, and
+    /// which of them that is and which is right.
+    pub fn add(&mut self, logs: &[f64], prob: f32, (said, is): (usize, usize)) {
+        self.count += 1;
+        self.reliability.add(f64::from(prob), said == is);
+        if let Some((temperature, reliability, loss)) = &mut self.scaled {
+            let logs = at_temperature(logs, *temperature);
+            reliability.add(logs[said].exp(), said == is);
+            *loss -= logs[is];
+        }
+    }
+
+    /// What a score line says of it.
+    pub fn to_json(&self) -> Value {
+        let diagram = |of: &Reliability| json!({"error": of.error(), "bins": of.bins()});
+        let mut calibration = diagram(&self.reliability);
+        if let Some((temperature, reliability, loss)) = &self.scaled {
+            calibration["temperature"] = json!(temperature);
+            calibration["scaled"] = diagram(reliability);
+            calibration["scaled"]["loss"] = json!(loss / self.count.max(1) as f64);
+        }
+        calibration
     }
 }
 

@@ -20,6 +20,17 @@ impl Hits {
         pred.iter().for_each(|class| self.0[*class as usize][2] += count);
     }
 
+    /// Of each class, how often it is right, gold and predicted.
+    pub fn counts(&self) -> &[[u64; 3]] {
+        &self.0
+    }
+
+    /// F1 of all classes counted together.
+    pub fn micro_f1(&self) -> f64 {
+        let sum = |k: usize| self.0.iter().map(|counts| counts[k]).sum::<u64>();
+        f1([sum(0), sum(1), sum(2)])
+    }
+
     /// Mean F1 of the classes that occur, as gold or as prediction; 0 of none.
     pub fn macro_f1(&self) -> f64 {
         let occur = || self.0.iter().filter(|[_, gold, pred]| gold + pred > 0);

@@ -23,7 +23,7 @@ pub use f1::Hits;
 pub use metric::Metric;
 pub use multilabel::MultiLabel;
 pub use precision::average_precision;
-pub use probabilities::{KEPT, Kept, Probabilities};
+pub use probabilities::{KEPT, LabelProbabilities, Probabilities};
 pub use regression::Regression;
 pub use rest::{Ranking, one_against_rest, ranking};
 pub use roc::roc_auc;

@@ -1,65 +1,80 @@
 //! Scores where a text has any number of classes. Definitions as in scikit-learn, of tables of 0 and 1: a class
 //! that never occurs, as gold or as prediction, has F1 0.
 
-use super::confusion::{ClassScore, ratio};
-use super::f1::f1;
+use std::collections::BTreeMap;
 
-/// Counts of each class, and of texts that are right as a whole.
+use super::bootstrap::bootstrap;
+use super::confusion::{ClassScore, ratio};
+use super::f1::{Hits, f1};
+
+/// Counts of each class, and of the texts that have the same classes and are said to have the same.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MultiLabel {
-    /// Right, gold and predicted, of each class.
-    counts: Vec<[u64; 3]>,
-    texts: u64,
-    right: u64,
+    classes: usize,
+    hits: Hits,
+    /// Gold and predicted classes, in order.
+    kinds: BTreeMap<[Vec<u32>; 2], u64>,
 }
 
 impl MultiLabel {
     pub fn new(classes: usize) -> Self {
-        Self { counts: vec![[0; 3]; classes], texts: 0, right: 0 }
+        Self { classes, hits: Hits::new(classes), kinds: BTreeMap::new() }
     }
 
     /// Takes in a text: for each class whether it has it, and whether it is predicted.
     pub fn add(&mut self, pairs: impl IntoIterator<Item = (bool, bool)>) {
-        let mut right = true;
-        for (counts, (gold, pred)) in self.counts.iter_mut().zip(pairs) {
-            right &= gold == pred;
-            for (count, is) in counts.iter_mut().zip([gold && pred, gold, pred]) {
-                *count += u64::from(is);
-            }
+        let mut kind = [Vec::new(), Vec::new()];
+        for (class, (gold, pred)) in (0..).zip(pairs) {
+            kind[0].extend(gold.then_some(class));
+            kind[1].extend(pred.then_some(class));
         }
-        self.texts += 1;
-        self.right += u64::from(right);
+        self.hits.add(&kind[0], &kind[1], 1);
+        *self.kinds.entry(kind).or_default() += 1;
     }
 
     /// Texts whose classes are all predicted, and no others; of so many.
     pub fn right(&self) -> (u64, u64) {
-        (self.right, self.texts)
+        let right = self.kinds.iter().filter(|([gold, pred], _)| gold == pred);
+        (right.map(|(_, count)| count).sum(), self.kinds.values().sum())
     }
 
     /// The share of texts whose classes are all predicted, and no others.
     pub fn accuracy(&self) -> f64 {
-        ratio(self.right as f64, self.texts as f64)
+        let (right, texts) = self.right();
+        ratio(right as f64, texts as f64)
     }
 
     /// F1 of all classes counted together.
     pub fn micro_f1(&self) -> f64 {
-        let sum = |k: usize| self.counts.iter().map(|counts| counts[k]).sum::<u64>();
-        f1([sum(0), sum(1), sum(2)])
+        self.hits.micro_f1()
     }
 
     /// Mean F1 of all classes.
     pub fn macro_f1(&self) -> f64 {
-        ratio(self.counts.iter().copied().map(f1).sum(), self.counts.len() as f64)
+        self.hits.macro_f1_of_all()
+    }
+
+    /// The bootstrap's 95 % intervals of `micro_f1` and `macro_f1`, over texts.
+    pub fn f1_intervals(&self) -> [(f64, f64); 2] {
+        let (kinds, counts): (Vec<_>, Vec<u64>) = self.kinds.iter().unzip();
+        bootstrap(&counts, |counts| {
+            let mut hits = Hits::new(self.classes);
+            let drawn = kinds.iter().zip(counts).filter(|(_, count)| **count > 0);
+            drawn.for_each(|([gold, pred], count)| hits.add(gold, pred, *count));
+            [hits.micro_f1(), hits.macro_f1_of_all()]
+        })
     }
 
     /// How it shows, in words, that the model tells nothing apart: it gives every text the same labels, where texts have
     /// several.
     pub fn degenerate(&self, names: &[String]) -> Option<String> {
-        let same = |k: usize| self.counts.iter().all(|counts| [0, self.texts].contains(&counts[k]));
+        let (_, texts) = self.right();
+        let counts = || self.hits.counts().iter();
+        let same = |k: usize| counts().all(|counts| [0, texts].contains(&counts[k]));
         if same(1) || !same(2) {
             return None;
         }
-        let all = names.iter().zip(&self.counts).filter(|(_, counts)| counts[2] > 0);
+        let all = names.iter().zip(counts()).filter(|(_, counts)| counts[2] > 0);
         match all.map(|(name, _)| format!("{name:?}")).collect::<Vec<_>>().join(", ") {
             none if none.is_empty() => Some("no text is predicted to have a label".into()),
             names => Some(format!("every text is predicted to be {names}")),
@@ -78,7 +93,7 @@ impl MultiLabel {
                 support: counts[1],
             }
         };
-        names.iter().zip(&self.counts).map(score).collect()
+        names.iter().zip(self.hits.counts()).map(score).collect()
     }
 }
 

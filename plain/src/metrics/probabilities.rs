@@ -2,14 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::calibration::Reliability;
+use super::calibration::Calibration;
 use super::confusion::ratio;
 use super::rest::{Ranking, one_against_rest, ranking};
-use super::temperature::at_temperature;
 use super::top::is_among_top;
 
-/// Bins of the reliability diagram, as in Guo et al. 2017.
-const BINS: usize = 15;
 /// How many guesses are allowed.
 const TOP: [usize; 2] = [2, 5];
 /// Probabilities that are kept to be sorted at the end, at most: 320 MiB.
@@ -65,9 +62,7 @@ impl Kept {
 pub struct Probabilities {
     classes: usize,
     texts: u64,
-    reliability: Reliability,
-    /// At another temperature: its diagram, and the sum of losses.
-    scaled: Option<(f64, Reliability, f64)>,
+    calibration: Calibration,
     /// Texts whose class is among so many guesses.
     top: Vec<(usize, u64)>,
     kept: Option<Kept>,
@@ -79,8 +74,7 @@ impl Probabilities {
         // Of two classes the second tells both.
         let kept = Kept::new(if classes == 2 { 1 } else { classes }, texts);
         let top = TOP.into_iter().filter(|&k| k < classes).map(|k| (k, 0)).collect();
-        let scaled = temperature.map(|by| (by, Reliability::new(BINS), 0.0));
-        Self { classes, texts: 0, reliability: Reliability::new(BINS), scaled, top, kept }
+        Self { classes, texts: 0, calibration: Calibration::new(temperature), top, kept }
     }
 
     /// Whether there are too many probabilities to keep, so that areas are left out.
@@ -92,12 +86,7 @@ impl Probabilities {
     /// predicted to be and is.
     pub fn add(&mut self, logs: &[f64], probs: &[f32], (pred, gold): (usize, usize)) {
         self.texts += 1;
-        self.reliability.add(f64::from(probs[pred]), pred == gold);
-        if let Some((temperature, reliability, loss)) = &mut self.scaled {
-            let logs = at_temperature(logs, *temperature);
-            reliability.add(logs[pred].exp(), pred == gold);
-            *loss -= logs[gold];
-        }
+        self.calibration.add(logs, probs[pred], (pred, gold));
         let is_number = probs.iter().all(|prob| !prob.is_nan());
         for (k, right) in &mut self.top {
             *right += u64::from(is_number && is_among_top(probs, gold, *k));
@@ -118,20 +107,53 @@ impl Probabilities {
             fields.insert("top_k".into(), top.into());
         }
         fields.extend(self.kept.iter().flat_map(Kept::fields));
-        let diagram = |of: &Reliability| json!({"error": of.error(), "bins": of.bins()});
-        let mut calibration = diagram(&self.reliability);
-        if let Some((temperature, reliability, loss)) = &self.scaled {
-            calibration["temperature"] = json!(temperature);
-            calibration["scaled"] = diagram(reliability);
-            calibration["scaled"]["loss"] = json!(loss / self.texts.max(1) as f64);
+        fields.insert("calibration".into(), self.calibration.to_json());
+        fields
+    }
+}
+
+/// The probabilities of texts that have any number of classes: each class of each text is there or not.
+#[derive(Debug)]
+pub struct LabelProbabilities {
+    calibration: Calibration,
+    kept: Option<Kept>,
+}
+
+impl LabelProbabilities {
+    /// For so many classes and texts, looked at as they are and, where it is given, at a temperature.
+    pub fn new(classes: usize, texts: usize, temperature: Option<f64>) -> Self {
+        Self { calibration: Calibration::new(temperature), kept: Kept::new(classes, texts) }
+    }
+
+    /// Whether there are too many probabilities to keep, so that areas are left out.
+    pub fn is_too_large(&self) -> bool {
+        self.kept.is_none()
+    }
+
+    /// Takes in a text: the logarithms of the probabilities of all classes and then of their contraries, the probabilities,
+    /// and for each class whether the text has it.
+    pub fn add(&mut self, logs: &[f64], probs: &[f32], gold: impl Iterator<Item = bool> + Clone) {
+        let (yes, no) = logs.split_at(probs.len());
+        for (class, is) in gold.clone().enumerate() {
+            let pair = [yes[class], no[class]];
+            self.calibration.add(&pair, probs[class], (0, usize::from(!is)));
         }
-        fields.insert("calibration".into(), calibration);
+        if let Some(kept) = &mut self.kept {
+            kept.add(probs.iter().copied().zip(gold));
+        }
+    }
+
+    /// What a score line says of them.
+    pub fn fields(&self) -> Map<String, Value> {
+        let mut fields: Map<_, _> = self.kept.iter().flat_map(Kept::fields).collect();
+        fields.insert("calibration".into(), self.calibration.to_json());
         fields
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::calibration::BINS;
     use super::*;
 
     fn said(texts: &[(&[f32], usize)], temperature: Option<f64>) -> Map<String, Value> {
@@ -162,6 +184,27 @@ mod tests {
         assert!((scaled["error"].as_f64().unwrap() - (1.0 - cooler) / 2.0).abs() < 1e-7);
         let loss = -(cooler.ln() + 0.5f64.ln()) / 2.0;
         assert!((scaled["loss"].as_f64().unwrap() - loss).abs() < 1e-7);
+    }
+
+    /// Of each class by itself: what is said of it is its probability, not that of the likelier side.
+    #[test]
+    fn labels_are_told_one_by_one() {
+        let mut all = LabelProbabilities::new(2, 2, Some(2.0));
+        for (probs, gold) in [([0.75f32, 0.2], [true, false]), ([0.75, 0.2], [false, false])] {
+            let logs = probs.iter().copied().chain(probs.map(|p| 1.0 - p));
+            let logs: Vec<f64> = logs.map(|p| f64::from(p).ln()).collect();
+            all.add(&logs, &probs, gold.into_iter());
+        }
+        let found = all.fields();
+        // Two of 0.75, one is; two of 0.2, none is.
+        let error = found["calibration"]["error"].as_f64().unwrap();
+        assert!((error - (0.25 + 0.2) / 2.0).abs() < 1e-7, "{error}");
+        assert_eq!((found["auc"].as_f64(), all.is_too_large()), (Some(0.5), false));
+        // At 2, 0.75 is sqrt(3) / (1 + sqrt(3)), 0.2 is 1 / 3.
+        let cooler = 3f64.sqrt() / (1.0 + 3f64.sqrt());
+        let loss = -(cooler.ln() + (1.0 - cooler).ln() + 2.0 * (2.0f64 / 3.0).ln()) / 4.0;
+        let scaled = &found["calibration"]["scaled"]["loss"];
+        assert!((scaled.as_f64().unwrap() - loss).abs() < 1e-7, "{scaled}, not {loss}");
     }
 
     #[test]
