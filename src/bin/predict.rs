@@ -49,7 +49,7 @@ struct Args {
     #[command(flatten)]
     answer: AnswerArgs,
 
-    /// Leave out lines that cannot be read: each is a JSON object on standard error
+    /// Leave out lines that cannot be read, each a JSON object on standard error; answers then say their line
     #[arg(long)]
     skip_bad: bool,
 
@@ -88,12 +88,16 @@ fn run(args: Args) -> Result<()> {
     let (models, tokenizers): (Vec<_>, Vec<_>) =
         opened.collect::<Result<Vec<_>>>()?.into_iter().unzip();
     let mut out = cli::text_output(None)?;
-    for Batch { count, texts, end } in ahead(tokenizers, args.skip_bad) {
+    for Batch { lines, texts, end } in ahead(tokenizers, args.skip_bad) {
         let answers = models.iter().zip(texts?);
         let answers = answers.map(|(model, texts)| model.answers(texts, &args.answer, place));
-        let answers: Vec<Vec<Value>> = answers.collect::<Result<_>>()?;
-        for text in 0..count {
-            for answers in &answers {
+        let mut answers: Vec<Vec<Value>> = answers.collect::<Result<_>>()?;
+        for (text, line) in lines.into_iter().enumerate() {
+            for answers in &mut answers {
+                // Where lines may be left out, places tell nothing.
+                if args.skip_bad {
+                    answers[text]["line"] = json!(line);
+                }
                 writeln!(out, "{}", answers[text])?;
             }
         }
@@ -105,7 +109,8 @@ fn run(args: Args) -> Result<()> {
 
 /// Texts that go through the models together.
 struct Batch {
-    count: usize,
+    /// Their numbers in the input, from 1.
+    lines: Vec<u64>,
     /// Their windows, as each model has them.
     texts: Result<Vec<Vec<Vec<Encoded>>>>,
     /// How the input ended, if it did.
@@ -125,8 +130,8 @@ fn ahead(tokenizers: Vec<Tokenizer>, skip_bad: bool) -> Ahead<Batch> {
             let (some, end) = lines.some(LINES);
             let texts: Vec<_> = some.iter().map(|l| (l.text.as_str(), l.pair.as_deref())).collect();
             let texts = tokenizers.iter().map(|own| own.pieces_batch(&texts)).collect();
-            let is_last = end.is_some();
-            if send.send(Batch { count: some.len(), texts, end }).is_err() || is_last {
+            let (is_last, lines) = (end.is_some(), some.iter().map(|line| line.number).collect());
+            if send.send(Batch { lines, texts, end }).is_err() || is_last {
                 break;
             }
         }

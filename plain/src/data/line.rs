@@ -10,6 +10,9 @@ use super::documents::{json_cause, lines};
 /// A line of text, or of JSON with a text in it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Line {
+    /// Of the line, from 1.
+    #[serde(skip)]
+    pub number: u64,
     pub text: String,
     pub pair: Option<String>,
 }
@@ -28,9 +31,10 @@ pub fn text_lines<R: BufRead>(
             _ => text,
         };
         if !text.starts_with('{') {
-            return Ok(Line { text, pair: None });
+            return Ok(Line { number, text, pair: None });
         }
-        serde_json::from_str(&text)
+        let line: Result<Line, _> = serde_json::from_str(&text);
+        line.map(|line| Line { number, ..line })
             .map_err(|error| anyhow!(json_cause(&error)))
             .with_context(|| format!("{name}:{number}"))
     })
@@ -50,6 +54,7 @@ mod tests {
         let lines = read(b"\xef\xbb\xbfone\r\n\n{\"text\":\"a\",\"pair\":\"b\"}").unwrap();
         let texts: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
         assert_eq!((texts, lines[2].pair.as_deref()), (vec!["one", "", "a"], Some("b")));
+        assert_eq!([0, 1, 2].map(|at| lines[at].number), [1, 2, 3]);
         let cause = |bytes| format!("{:#}", read(bytes).unwrap_err());
         assert_eq!(cause(b"a\n{\"pair\":\"b\"}\n"), "f:2: missing field `text` at column 12");
         assert_eq!(cause(b"a\n\xff\n"), "f:2: not UTF-8: byte 1 is 0xff");
