@@ -12,8 +12,8 @@ use plain::report::{Arm, CURE, arms, check_baseline, csv, markdown, page, scores
 ///
 /// Reads scores named TASK/ENCODER/METHOD/SEED/score.json, and the log beside
 /// each. Percent throughout; seconds are training time, of the adapted encoder
-/// once and of every seed. Arms with a run that tells nothing apart are marked.
-/// The page and the files also hold each arm against the baseline.
+/// once and of every seed. Arms with a run that tells nothing apart are marked,
+/// and so are differences from the baseline that are inside the noise.
 ///
 ///   report runs
 ///   report runs --html page.html --baseline base/lora
@@ -67,7 +67,7 @@ fn run(args: Args) -> Result<()> {
     check_baseline(&arms, args.baseline.as_deref())?;
     write_files(&args, &arms)?;
     let mut out = cli::text_output(None)?;
-    write!(out, "{}", text(&arms))?;
+    write!(out, "{}", text(&arms, args.baseline.as_deref()))?;
     out.commit()
 }
 

@@ -59,6 +59,20 @@ impl Pair {
         self.a.all.iter().zip(self.other.iter().map(|&at| &self.b.all[at]))
     }
 
+    /// Texts that both have right, that only the first has, that only the second has.
+    pub fn right(&self) -> [u64; 3] {
+        let mut counts = [0; 3];
+        for (a, b) in self.both() {
+            match (a.gold == a.pred, b.gold == b.pred) {
+                (true, true) => counts[0] += 1,
+                (true, false) => counts[1] += 1,
+                (false, true) => counts[2] += 1,
+                (false, false) => {}
+            }
+        }
+        counts
+    }
+
     /// Classes as a file has them: a name, or a list.
     fn named(&self, classes: &[u32]) -> Value {
         let mut names = classes.iter().map(|&class| json!(self.names.names[class as usize]));
@@ -88,12 +102,7 @@ impl Pair {
             *cells.entry([&a.gold, &a.pred, &b.pred]).or_default() += 1;
         }
         let (cells, counts): (Vec<Seen>, Vec<u64>) = cells.into_iter().unzip();
-        let right = |own: [bool; 2]| {
-            let among = |[gold, a, b]: &Seen| [a == gold, b == gold] == own;
-            let cells = cells.iter().zip(&counts).filter(|(seen, _)| among(seen));
-            cells.map(|(_, count)| count).sum::<u64>()
-        };
-        let [both, only_a, only_b] = [[true, true], [true, false], [false, true]].map(right);
+        let [both, only_a, only_b] = self.right();
         let differ = cells.iter().zip(&counts).filter(|([_, a, b], _)| a != b);
         let differ: u64 = differ.map(|(_, count)| count).sum();
         let scores = |counts: &[u64]| self.scores(&cells, counts);

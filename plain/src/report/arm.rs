@@ -44,7 +44,7 @@ impl Arm {
     }
 
     /// Runs that tell nothing apart: their seed, and how it shows.
-    pub fn degenerate(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub fn degenerate(&self) -> impl Iterator<Item = (&str, String)> {
         self.runs.iter().filter_map(|run| Some((run.seed.as_str(), run.degenerate()?)))
     }
 

@@ -32,7 +32,7 @@ const HEAD: [&str; 20] = [
 ];
 
 /// Shares are shares, not percent; what is not known is empty. `low` and `high` are the 95 % interval of the mean over
-/// seeds, `degenerate` and `no_test` the runs that are marked so.
+/// seeds, no further than a score can go, and so it is of differences; `degenerate` and `no_test` are the runs that are marked so.
 pub fn csv(arms: &[Arm], asked: Option<&str>) -> Result<String> {
     let mut out = Writer::from_writer(Vec::new());
     out.write_record(HEAD)?;
@@ -50,7 +50,10 @@ pub fn csv(arms: &[Arm], asked: Option<&str>) -> Result<String> {
 fn line(arm: &Arm, base: Option<&Arm>, (score, values): (&Score, &[f64])) -> Vec<String> {
     let (place, spread) = (&arm.place, Spread::of(values));
     let of = |value: fn(&Spread) -> f64| number(spread.as_ref().map(value));
-    let interval = spread.and_then(|spread| spread.interval());
+    let ends = |interval: Option<(f64, f64)>, nearest: &dyn Fn(f64) -> f64| {
+        [interval.map(|ends| ends.0), interval.map(|ends| ends.1)]
+            .map(|end| number(end.map(nearest)))
+    };
     let mut cells = [&place.task, &arm.name, &place.encoder, &place.method, score.key]
         .map(String::from)
         .to_vec();
@@ -58,11 +61,11 @@ fn line(arm: &Arm, base: Option<&Arm>, (score, values): (&Score, &[f64])) -> Vec
     cells.push(of(|spread| spread.mean));
     cells.push(number(spread.and_then(|spread| spread.sd)));
     cells.extend([of(|spread| spread.min), of(|spread| spread.max)]);
-    cells.extend([number(interval.map(|ends| ends.0)), number(interval.map(|ends| ends.1))]);
+    let interval = spread.and_then(|spread| spread.interval());
+    cells.extend(ends(interval, &|end| score.within(end)));
     let found = base.and_then(|base| difference(arm, base, score));
-    let interval = found.and_then(|found| found.interval);
     cells.push(number(found.map(|found| found.mean)));
-    cells.extend([number(interval.map(|ends| ends.0)), number(interval.map(|ends| ends.1))]);
+    cells.extend(ends(found.and_then(|found| found.interval), &|end| score.apart(end)));
     cells
         .push(found.and_then(|found| found.is_noise).map_or_else(String::new, |is| is.to_string()));
     cells.push(found.map_or_else(String::new, |found| found.test.kind().into()));

@@ -1,15 +1,11 @@
 //! Whether two arms differ by more than chance.
 
-use std::fs;
-use std::path::Path;
-
-use serde_json::Value;
-
 use super::arm::Arm;
 use super::run::Run;
 use super::score::Score;
 use super::spread::Spread;
-use crate::metrics::{self, Z975, t975, wilson};
+use crate::metrics::{Z975, mcnemar, t975, wilson};
+use crate::predictions::Pair;
 
 /// How a difference was held against chance.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -112,10 +108,9 @@ fn told(mean: f64, interval: (f64, f64), test: Test) -> Difference {
 /// Two runs, by their texts: only accuracy is a share of texts.
 fn of_two(ours: &Run, theirs: &Run, score: &Score, mean: f64) -> Difference {
     let is_accuracy = score.key == "accuracy";
-    let texts = || Some((right(ours)?, right(theirs)?));
-    let mcnemar = is_accuracy.then(|| texts().and_then(|(a, b)| mcnemar(&a, &b))).flatten();
+    let texts = is_accuracy.then(|| by_texts(ours, theirs)).flatten();
     let overlap = || is_accuracy.then(|| overlap(ours, theirs)).flatten();
-    let (test, is_noise) = match mcnemar {
+    let (test, is_noise) = match texts {
         Some((gained, lost, p)) => (Test::McNemar { gained, lost, p }, Some(p >= 0.05)),
         // Intervals that overlap tell nothing: differences of 5 % chance may lie within.
         None => overlap()
@@ -124,30 +119,12 @@ fn of_two(ours: &Run, theirs: &Run, score: &Score, mean: f64) -> Difference {
     Difference { mean, interval: None, test, is_noise }
 }
 
-/// The row of each text, and whether it is right, by `predictions.jsonl`; nothing where that is not there or not whole.
-fn right(run: &Run) -> Option<Vec<(u64, bool)>> {
-    read_right(&run.beside("predictions.jsonl"))
-}
-
-fn read_right(path: &Path) -> Option<Vec<(u64, bool)>> {
-    let text = fs::read_to_string(path).ok()?;
-    let line = |line: &str| {
-        let line: Value = serde_json::from_str(line).ok()?;
-        Some((line["row"].as_u64()?, line["gold"] == line["pred"]))
-    };
-    text.lines().map(line).collect()
-}
-
-/// Texts that only the first has right, those that only the second has, and the chance of a division as uneven.
-/// Nothing where the texts are not the same.
-fn mcnemar(ours: &[(u64, bool)], theirs: &[(u64, bool)]) -> Option<(u64, u64, f64)> {
-    let are_same = ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(a, b)| a.0 == b.0);
-    let count = |which: bool| {
-        let only = |(a, b): &(&(u64, bool), &(u64, bool))| a.1 == which && b.1 != which;
-        ours.iter().zip(theirs).filter(only).count() as u64
-    };
-    let (gained, lost) = (count(true), count(false));
-    are_same.then(|| (gained, lost, metrics::mcnemar(gained, lost)))
+/// Texts that only the first has right, those that only the second has, and the chance of a division as uneven, by the
+/// `predictions.jsonl` of both. Nothing where they are not there, cannot be read, or are of other texts.
+fn by_texts(ours: &Run, theirs: &Run) -> Option<(u64, u64, f64)> {
+    let [ours, theirs] = [ours, theirs].map(|run| run.beside("predictions.jsonl"));
+    let [_, gained, lost] = Pair::open(&ours, &theirs).ok()?.right();
+    Some((gained, lost, mcnemar(gained, lost)))
 }
 
 fn overlap(ours: &Run, theirs: &Run) -> Option<bool> {
@@ -192,18 +169,5 @@ mod tests {
         assert!((low + 19.214009).abs() < 1e-3 && (high - 9.880676).abs() < 1e-3, "{low} {high}");
         assert_eq!(welch(&[1.0], &[5.0, 9.0]), None);
         assert_eq!(welch(&[1.0, 1.0], &[2.0, 2.0]).unwrap().is_noise, None, "no spread, no test");
-    }
-
-    #[test]
-    fn texts_of_two_runs() {
-        let run =
-            |right: &[bool]| -> Vec<(u64, bool)> { (0..).zip(right.iter().copied()).collect() };
-        let (a, b) =
-            (run(&[true; 8]), run(&[false, false, false, false, false, false, true, true]));
-        // Six of six on one side: 2 / 2^6.
-        let (gained, lost, p) = mcnemar(&a, &b).unwrap();
-        assert!((gained, lost) == (6, 0) && (p - 0.03125).abs() < 1e-12, "{p}");
-        assert_eq!(mcnemar(&a, &a), Some((0, 0, 1.0)));
-        assert_eq!(mcnemar(&a, &b[1..]), None, "other texts");
     }
 }

@@ -69,9 +69,11 @@ impl Run {
         self.path.with_file_name(name)
     }
 
-    /// How it shows that the run tells nothing apart.
-    pub fn degenerate(&self) -> Option<&str> {
-        self.score["degenerate"].as_str().or(self.log.done["degenerate"].as_str())
+    /// How it shows that the run tells nothing apart: on the texts that are scored, else on those it was evaluated on.
+    pub fn degenerate(&self) -> Option<String> {
+        let on_validation =
+            || Some(format!("on validation {}", self.log.done["degenerate"].as_str()?));
+        self.score["degenerate"].as_str().map(String::from).or_else(on_validation)
     }
 
     /// Whether weights were chosen on what is scored: as the score says; of an older one, by the name of the shard.

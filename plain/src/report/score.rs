@@ -47,10 +47,15 @@ impl Score {
         value.clamp(least, if self.is_share { 1.0 } else { f64::INFINITY })
     }
 
-    /// The same with a sign, for differences; no further than they can go.
-    pub fn signed(&self, value: f64) -> String {
+    /// The nearest value that a difference of two such scores can have.
+    pub fn apart(&self, value: f64) -> f64 {
         let most = if self.is_share { 1.0 - self.within(-1.0) } else { f64::INFINITY };
-        let value = value.clamp(-most, most);
+        value.clamp(-most, most)
+    }
+
+    /// A difference, with a sign; no further than it can go.
+    pub fn signed(&self, value: f64) -> String {
+        let value = self.apart(value);
         if self.is_share { format!("{:+.2}", 100.0 * value) } else { format!("{value:+.4}") }
     }
 

@@ -5,8 +5,8 @@ use std::fs;
 use anyhow::Result;
 
 use super::markup::{Cell, Markup, figure, grid, table};
-use super::plot::{Axes, Kind, Series, plot};
-use super::{Task, mean};
+use super::plot::{Axes, COLOURS, Kind, Series, plot};
+use super::{Task, left_out, mean};
 use crate::report::arm::Arm;
 use crate::report::run::Run;
 use crate::report::score::grouped;
@@ -71,7 +71,7 @@ fn drawn(task: &Task) -> Result<Vec<Markup>> {
     };
     let scale = if score.is_share { 100.0 } else { 1.0 };
     let (mut series, mut legend) = (Vec::new(), Vec::new());
-    for (colour, arm) in task.arms.iter().enumerate().take(super::plot::COLOURS) {
+    for (colour, arm) in task.arms.iter().enumerate().take(COLOURS) {
         let Some(reached) = arm.values(score).and_then(mean) else { continue };
         let seconds = arm.adaptation + arm.seconds_of_one();
         series.push(Series {
@@ -85,5 +85,6 @@ fn drawn(task: &Task) -> Result<Vec<Markup>> {
     let x = "seconds, adaptation and one fine-tuning";
     let axes =
         Axes { title: &title, x, y: score.title, height: 230, across: None, up: None, names: &[] };
-    Ok(vec![figure(&title, "", &plot(&axes, &series)?, &legend)?])
+    let note = left_out(COLOURS, task.arms.len(), "arms");
+    Ok(vec![figure(&title, &note, &plot(&axes, &series)?, &legend)?])
 }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::Task;
 use super::markup::{Cell, Markup, details, figure, folded, grid, key, paragraph, small, table};
 use super::plot::{Axes, COLOURS, Kind, Series, cloud, plot};
+use super::{Task, left_out};
 use crate::report::arm::Arm;
 use crate::report::states::{Layer, States, read};
 
@@ -81,7 +81,8 @@ fn alike(task: &Task, found: &[(String, States)]) -> Result<Vec<Markup>> {
         up: None,
         names: &[],
     };
-    Ok(vec![figure(&title, "", &plot(&axes, &series)?, &legend)?])
+    let note = left_out(COLOURS, found.len(), "models");
+    Ok(vec![figure(&title, &note, &plot(&axes, &series)?, &legend)?])
 }
 
 fn layers(name: &str, states: &States) -> Result<Markup> {

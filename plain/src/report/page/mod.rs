@@ -83,6 +83,14 @@ fn shown(tasks: &[Task], show: fn(&Task) -> Result<Markup>) -> Result<Markup> {
     Ok(all)
 }
 
+/// What a picture says that has room for the first so many only.
+fn left_out(drawn: usize, all: usize, what: &str) -> String {
+    match all > drawn {
+        true => format!("The first {drawn} of {all} {what} are drawn; the table has all."),
+        false => String::new(),
+    }
+}
+
 /// `1 arm`, `2 arms`.
 fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })

@@ -26,7 +26,8 @@ pub fn show(task: &Task) -> Result<Markup> {
     let pictures: Vec<Markup> =
         arms.iter().map(|(arm, bins)| diagram(arm, bins)).collect::<Result<_>>()?;
     let note = "On the thin line, a model is right as often as it says. Below it, it is too sure of itself. The error is \
-                the mean distance from the line, over predictions.";
+                the mean distance from the line, over predictions. Where texts have any number of labels, each label of \
+                each text is a prediction, its confidence the label's probability, and it is right where the text has it.";
     let rows: Vec<Vec<Cell>> =
         arms.iter().flat_map(|(arm, bins)| bins.iter().map(|bin| row(arm, bin))).collect();
     let titles = ["arm", "predictions", "mean confidence, %", "right, %"];

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use super::Task;
 use super::markup::{Cell, Markup, details, figure, grid, paragraph, table};
 use super::plot::{Axes, Kind, Series, plot};
+use super::{Task, left_out};
 use crate::report::arm::Arm;
 use crate::report::noise::{Difference, accuracy_interval, difference};
 use crate::report::score::{Score, grouped};
@@ -57,7 +57,7 @@ fn strips(task: &Task, score: &Score) -> Result<Markup> {
     let up = Some(0.4..arms.len() as f64 + 0.9);
     let axes = Axes { title: &title, x, y: "", height, across: None, up, names: &names };
     let legend = [(0, "a seed".to_owned()), (1, "the mean".to_owned())];
-    figure(&title, "", &plot(&axes, &series)?, &legend)
+    figure(&title, &left_out(arms.len(), task.arms.len(), "arms"), &plot(&axes, &series)?, &legend)
 }
 
 /// The table of a score: what arms reach, and their difference from the baseline.
@@ -86,7 +86,7 @@ fn row(task: &Task, arm: &Arm, score: &Score) -> Vec<Cell> {
     let spread = Spread::of(values);
     let number = |value: Option<f64>| Cell::maybe(value, |value| score.written(value));
     let mean = Cell::maybe(spread.map(|spread| spread.mean), |_| marked(arm, score.spread(values)));
-    let count = values.len();
+    let count = spread.map_or(0, |spread| spread.n);
     let mut cells = vec![
         Cell::text(&arm.name).noted(arm.place.arm()),
         mean,
@@ -114,12 +114,13 @@ fn interval(arm: &Arm, score: &Score, spread: Option<Spread>) -> Cell {
         let known = told[0].as_f64().zip(told[1].as_f64());
         known.or_else(|| (score.key == "accuracy").then(|| accuracy_interval(&arm.runs[0]))?)
     };
-    let (ends, note) = match seeds {
-        Some(ends) => (Some(ends), "of the mean over seeds"),
-        None => (told(), "over the texts, of one seed"),
+    let (ends, over) = match seeds {
+        Some(ends) => (Some(ends), "over seeds"),
+        None => (told(), "over texts"),
     };
     ends.map_or_else(Cell::default, |ends| {
-        between(ends, |value| score.written(score.within(value))).noted(note)
+        let cell = between(ends, |value| score.written(score.within(value)));
+        Cell { text: format!("{}, {over}", cell.text), ..cell }
     })
 }
 

@@ -26,7 +26,7 @@ END
 }
 right() { # folder, how many of 40 texts are right
   for row in $(seq 0 39); do
-    echo "{\"row\":$row,\"gold\":\"World\",\"pred\":\"$([ "$row" -lt "$2" ] && echo World || echo other)\"}"
+    echo "{\"row\":$row,\"gold\":\"World\",\"pred\":\"$([ "$row" -lt "$2" ] && echo World || echo other)\",\"probs\":{}}"
   done > "runs/$1/predictions.jsonl"
 }
 seed=0
