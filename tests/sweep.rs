@@ -55,7 +55,9 @@ fn every_combination_is_run_once_and_the_table_is_in_order() {
     );
     let (table, said) = ends(dir, &grid, 0);
     assert_eq!((began(dir, "grid"), said.lines().count()), (8, 8), "{said}");
-    assert!(dir.join("grid/base/lr=1e-4,method=lora/1/adapter_model.safetensors").exists());
+    let lora = dir.join("grid/base/lr=1e-4,method=lora/1");
+    assert!(lora.join("adapter_model.safetensors").exists());
+    assert!(lora.join("predictions.jsonl").exists(), "for report to hold runs against each other");
     let rows: Vec<Vec<&str>> =
         table.lines().map(|line| line.split("  ").map(str::trim).collect()).collect();
     let head = |row: &[&str]| row.iter().filter(|cell| !cell.is_empty()).take(4).count();
