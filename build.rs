@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const SOURCES: &str = "src/native/cpp";
 
 /// Operations for LibTorch that call the kernels.
-const FACES: [&str; 3] = ["native", "attend", "by_row"];
+const FACES: [&str; 4] = ["native", "attend", "by_row", "adamw"];
 
 /// The kernels are compiled once for each of these and chosen at run time.
 const SETS: [(&str, &[&str]); 3] = [
@@ -35,7 +35,12 @@ fn native(libraries: &Path) {
             build.define(&format!("TAPT_{table}"), format!("tapt_{file}_{name}").as_str());
             build.file(format!("{SOURCES}/{file}.cpp"));
         }
-        build.flag("-Wno-psabi").flags(*flags).compile(&format!("tapt_kernels_{name}"));
+        // Roots are taken of sixteen numbers at once only where none of them may set `errno`.
+        build
+            .flag("-fno-math-errno")
+            .flag("-Wno-psabi")
+            .flags(*flags)
+            .compile(&format!("tapt_kernels_{name}"));
     }
     let headers = headers(libraries);
     compiler()

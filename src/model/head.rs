@@ -54,7 +54,7 @@ impl MaskedLm {
             norm,
             activation: names.activation,
             untied,
-            turned: Turned::default(),
+            turned: root.at(names.decoder).turned("weight"),
             bias: root.at(names.bias).parameter("bias", &[sizes.vocab], Init::Zeros),
             encoder,
         }

@@ -7,6 +7,6 @@ mod place;
 
 pub use free::free_memory;
 pub use ops::{
-    Rates, Slot, adamw, add_norm, attention, cross_entropy, dropout, embedding, linear, takes,
+    Rates, Slot, adamw, add_norm, attention, cross_entropy, dropout, embedding, fold, linear, takes,
 };
 pub use place::{Compute, Dtype, Place};

@@ -12,27 +12,30 @@ pub struct Slot<'a> {
     pub parameter: &'a Tensor,
     pub exp_avg: &'a Tensor,
     pub exp_avg_sq: &'a Tensor,
+    /// The same weights in bf16, where they are computed with in that.
+    pub copy: Option<&'a Tensor>,
     pub lr: f64,
     pub decay: f64,
 }
 
 #[repr(C)]
 struct RawSlot {
-    tensors: [*const C_tensor; 3],
+    tensors: [*const C_tensor; 4],
     lr: f64,
     decay: f64,
 }
 
 /// What is the same for all parameters in a step of AdamW.
 #[derive(Debug, Clone, Copy)]
+#[repr(C)]
 pub struct Rates {
     pub beta1: f64,
     pub beta2: f64,
     pub epsilon: f64,
-    /// Counted from 1.
-    pub step: i64,
     /// Longest gradient; 0 never clips.
     pub clip: f64,
+    /// Counted from 1.
+    pub step: i64,
 }
 
 unsafe extern "C" {
@@ -83,13 +86,11 @@ unsafe extern "C" {
         norm: *mut *mut C_tensor,
         slots: *const RawSlot,
         count: usize,
-        beta1: f64,
-        beta2: f64,
-        epsilon: f64,
-        step: i64,
-        clip: f64,
+        rates: *const Rates,
         loss: *const C_tensor,
     ) -> *mut c_char;
+
+    fn tapt_fold(parameter: *const C_tensor, copy: *const C_tensor) -> *mut c_char;
 }
 
 /// Whether the kernels here are for such a tensor: f32 and bf16 on the CPU.
@@ -110,7 +111,7 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
     if !ours || xs.dim() != 2 || weight.dim() != 2 || !large() {
         return xs.linear(&weight, bias.as_ref());
     }
-    let bias = bias.as_ref().map_or(null(), Tensor::as_ptr);
+    let bias = pointer(bias.as_ref());
     // SAFETY: live tensors, or null for no bias; `made` checks what comes back.
     made(|out| unsafe { tapt_linear(out, xs.as_ptr(), weight.as_ptr(), bias) })
 }
@@ -167,30 +168,40 @@ pub fn adamw<'a>(
     rates: Rates,
     loss: Option<&Tensor>,
 ) -> Tensor {
-    let raw = |slot: Slot| RawSlot {
-        tensors: [slot.parameter, slot.exp_avg, slot.exp_avg_sq].map(Tensor::as_ptr),
-        lr: slot.lr,
-        decay: slot.decay,
+    let raw = |Slot { parameter, exp_avg, exp_avg_sq, copy, lr, decay }: Slot| {
+        let [parameter, exp_avg, exp_avg_sq] = [parameter, exp_avg, exp_avg_sq].map(Tensor::as_ptr);
+        RawSlot { tensors: [parameter, exp_avg, exp_avg_sq, pointer(copy)], lr, decay }
     };
     let slots: Vec<RawSlot> = slots.map(raw).collect();
-    let (at, count, loss) = (slots.as_ptr(), slots.len(), loss.map_or(null(), Tensor::as_ptr));
-    let Rates { beta1, beta2, epsilon, step, clip } = rates;
-    made(|out| {
-        // SAFETY: the tensors outlive the call, which changes what they hold as tch's own in-place operations do.
-        unsafe { tapt_adamw(out, at, count, beta1, beta2, epsilon, step, clip, loss) }
-    })
+    // SAFETY: the tensors outlive the call, which changes what they hold as tch's own in-place operations do.
+    made(|out| unsafe { tapt_adamw(out, slots.as_ptr(), slots.len(), &rates, pointer(loss)) })
 }
 
-/// What a call of `cpp` made; panics with its message, as tch's operations do.
-fn made(call: impl FnOnce(*mut *mut C_tensor) -> *mut c_char) -> Tensor {
-    let mut out = null_mut();
-    let message = call(&mut out);
+/// Adds the gradient of a bf16 `copy` to that of `parameter`, and lets it go: sums of many are not for bf16.
+pub fn fold(parameter: &Tensor, copy: &Tensor) {
+    // SAFETY: live tensors, whose gradients change as in a backward pass.
+    went(unsafe { tapt_fold(parameter.as_ptr(), copy.as_ptr()) });
+}
+
+/// The tensor, or null for none.
+fn pointer(of: Option<&Tensor>) -> *const C_tensor {
+    of.map_or(null(), Tensor::as_ptr)
+}
+
+/// Panics with the message of a call of `cpp`, as tch's operations do, if it has one.
+fn went(message: *mut c_char) {
     if !message.is_null() {
         // SAFETY: a string of strdup, read before it is freed, once.
         let text = unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned();
         unsafe { libc::free(message.cast()) };
         panic!("{text}");
     }
+}
+
+/// What a call of `cpp` made.
+fn made(call: impl FnOnce(*mut *mut C_tensor) -> *mut c_char) -> Tensor {
+    let mut out = null_mut();
+    went(call(&mut out));
     assert!(!out.is_null(), "native: out of memory");
     // SAFETY: there is a tensor, which is ours.
     unsafe { Tensor::from_ptr(out) }

@@ -1,6 +1,7 @@
 //! Linear, LayerNorm, Embedding, Dropout, activations: as in torch, built at a `Scope`.
 
 use std::cell::OnceCell;
+use std::rc::Rc;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -11,17 +12,44 @@ use super::plan::{Branch, Delta, Table};
 use super::scope::{Init, Scope};
 use crate::native;
 
-/// A weight in the numbers that are computed in: turned once and for all, where it does not train.
-#[derive(Debug, Default)]
-pub struct Turned(OnceCell<Tensor>);
+/// A weight in the numbers that are computed in, where those are others than its own. Copies of this are of one weight.
+///
+/// A weight that does not train is turned once and for all. One that trains has a copy in bf16 on the CPU, which has a
+/// gradient of its own and which the optimizer writes as it steps: no step turns every weight and every gradient.
+#[derive(Debug, Clone, Default)]
+pub struct Turned {
+    now: Rc<OnceCell<Tensor>>,
+    /// Whether the optimizer knows of it.
+    known: bool,
+}
 
 impl Turned {
-    /// `weight`, always the same one, in numbers of `kind`.
+    /// Of a parameter that the optimizer is given.
+    pub fn known() -> Self {
+        Self { known: true, ..Self::default() }
+    }
+
+    /// `weight`, always the same one, in numbers of `kind`, always the same one.
     pub fn of(&self, weight: &Tensor, kind: Kind) -> Tensor {
-        if weight.kind() == kind || weight.requires_grad() {
+        let trains = weight.requires_grad();
+        let ours = self.known && weight.device() == Device::Cpu && kind == Kind::BFloat16;
+        if weight.kind() == kind || (trains && !ours) {
             return weight.shallow_clone();
         }
-        self.0.get_or_init(|| weight.to_kind(kind)).shallow_clone()
+        let turn = || weight.detach().to_kind(kind).set_requires_grad(trains);
+        self.now.get_or_init(turn).shallow_clone()
+    }
+
+    /// The copy of a weight that trains, if it was asked for.
+    pub fn copy(&self) -> Option<&Tensor> {
+        self.now.get().filter(|copy| copy.requires_grad())
+    }
+
+    /// Makes the copy that of `weight` again, which changed.
+    pub fn renew(&self, weight: &Tensor) {
+        if let Some(copy) = self.copy() {
+            no_grad(|| copy.shallow_clone().copy_(weight));
+        }
     }
 }
 
@@ -40,6 +68,13 @@ impl Affine {
         Self { weight, bias, turned: Turned::default() }
     }
 
+    /// Weights not in the checkpoint are normal with deviation `std`, biases zero.
+    fn at(scope: &Scope, fan_in: i64, fan_out: i64, std: f64) -> Self {
+        let weight = scope.parameter("weight", &[fan_out, fan_in], Init::Normal(std));
+        let bias = scope.parameter("bias", &[fan_out], Init::Zeros);
+        Self { weight, bias, turned: scope.turned("weight") }
+    }
+
     /// Features that go in, features that come out.
     pub fn fans(&self) -> (i64, i64) {
         let size = self.weight.size();
@@ -55,9 +90,8 @@ impl Affine {
         native::linear(xs, &self.turned.of(&self.weight, xs.kind()), None)
     }
 
-    /// Overwrites the weights where they lie.
+    /// Overwrites the weights where they lie, before they are computed with.
     pub fn set(&mut self, to: &Self) {
-        self.turned = Turned::default();
         no_grad(|| {
             self.weight.copy_(&to.weight);
             self.bias.copy_(&to.bias);
@@ -75,9 +109,7 @@ pub struct Linear {
 impl Linear {
     /// Weights not in the checkpoint are normal with deviation `std`, biases zero.
     pub fn new(scope: &Scope, fan_in: i64, fan_out: i64, std: f64) -> Self {
-        let weight = scope.parameter("weight", &[fan_out, fan_in], Init::Normal(std));
-        let bias = scope.parameter("bias", &[fan_out], Init::Zeros);
-        let mut own = Affine::new(weight, bias);
+        let mut own = Affine::at(scope, fan_in, fan_out, std);
         Self { delta: scope.delta(&mut own), own }
     }
 
@@ -163,7 +195,7 @@ pub struct Embedding {
 impl Embedding {
     pub fn new(scope: &Scope, count: i64, size: i64, std: f64) -> Self {
         let mut weight = scope.parameter("weight", &[count, size], Init::Normal(std));
-        Self { table: scope.table(&mut weight), weight, turned: Turned::default() }
+        Self { table: scope.table(&mut weight), weight, turned: scope.turned("weight") }
     }
 
     /// `[tokens]` to `[tokens, size]`.

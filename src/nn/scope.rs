@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::RngCore;
 use tch::{Device, Kind, Tensor};
 
-use super::layers::Affine;
+use super::layers::{Affine, Turned};
 use super::plan::{Branch, Delta, Everything, Peft, Prefix, Table};
 use crate::random;
 
@@ -29,6 +29,8 @@ pub enum Init {
 pub struct Parameter {
     pub name: String,
     pub tensor: Tensor,
+    /// The same in the numbers that are computed in.
+    pub turned: Turned,
     pub trains: bool,
     /// No file gave it.
     pub new: bool,
@@ -156,7 +158,8 @@ impl Parameters {
         let trains = trains || self.trained.contains(name);
         let tensor = tensor.set_requires_grad(trains);
         let (name, own) = (name.to_owned(), tensor.shallow_clone());
-        self.born.push(Parameter { name, tensor: own, trains, new, added });
+        let turned = Turned::known();
+        self.born.push(Parameter { name, tensor: own, turned, trains, new, added });
         tensor
     }
 
@@ -260,6 +263,13 @@ impl<'a> Scope<'a> {
         let name = self.full(name);
         let plan = Plan { trains: self.peft.trains(&name), added: self.added };
         self.store.borrow_mut().create(&name, shape, init, plan)
+    }
+
+    /// Where the parameter `name`, which is there, is kept in other numbers.
+    pub fn turned(&self, name: &str) -> Turned {
+        let (store, name) = (self.store.borrow(), self.full(name));
+        let found = store.born.iter().rev().find(|parameter| parameter.name == name);
+        found.map(|parameter| parameter.turned.clone()).unwrap_or_default()
     }
 
     /// What the plan makes of the linear layer at this place. Where additions are merged, `own` takes them in.

@@ -1,5 +1,5 @@
-//! AdamW (Loshchilov and Hutter 2019, algorithm 2), step for step as `torch.optim.AdamW`, in LibTorch's fused
-//! kernel, with moments that can be saved: tch's optimizer hides them.
+//! AdamW (Loshchilov and Hutter 2019, algorithm 2), step for step as `torch.optim.AdamW`, in one pass over
+//! all that trains, with moments that can be saved: tch's optimizer hides them.
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -9,7 +9,7 @@ use tch::{Tensor, no_grad};
 
 use crate::flags::fault;
 use crate::native::{self, Rates};
-use crate::nn::{Parameter, Parameters};
+use crate::nn::{Parameter, Parameters, Turned};
 
 /// Settings of the optimizer, as flags.
 #[derive(Debug, Clone, Args, Serialize)]
@@ -46,6 +46,7 @@ impl Default for AdamWArgs {
 struct Slot {
     name: String,
     tensor: Tensor,
+    turned: Turned,
     exp_avg: Tensor,
     exp_avg_sq: Tensor,
     decay: f64,
@@ -75,6 +76,7 @@ impl AdamW {
         let slots = parameters.trained().map(|parameter| Slot {
             name: parameter.name.clone(),
             tensor: parameter.tensor.shallow_clone(),
+            turned: parameter.turned.clone(),
             exp_avg: parameter.tensor.zeros_like().set_requires_grad(false),
             exp_avg_sq: parameter.tensor.zeros_like().set_requires_grad(false),
             // Biases and LayerNorms are what has one dimension: the grouping of transformers' Trainer.
@@ -94,10 +96,17 @@ impl AdamW {
             parameter: &slot.tensor,
             exp_avg: &slot.exp_avg,
             exp_avg_sq: &slot.exp_avg_sq,
+            copy: slot.turned.copy(),
             lr: lr * slot.share,
             decay: slot.decay,
         });
         native::adamw(slots, rates, loss)
+    }
+
+    /// Before the gradients of another part of a step: sums of parts are kept in f32.
+    pub fn fold(&self) {
+        let copies = self.slots.iter().filter_map(|slot| Some((&slot.tensor, slot.turned.copy()?)));
+        copies.for_each(|(tensor, copy)| native::fold(tensor, copy));
     }
 
     /// Everything a resumed run needs, by name.
@@ -145,6 +154,7 @@ impl AdamW {
             let slot = self.slots.iter_mut().find(|slot| slot.name == name);
             let slot = slot.with_context(|| format!("{name} does not train"))?;
             no_grad(|| slot.tensor.copy_(value));
+            slot.turned.renew(&slot.tensor);
         }
         Ok(())
     }
@@ -163,6 +173,7 @@ impl AdamW {
                 let from = from.with_context(|| format!("the saved state lacks {kind}.{name}"))?;
                 no_grad(|| to.copy_(from));
             }
+            slot.turned.renew(&slot.tensor);
         }
         Ok(())
     }

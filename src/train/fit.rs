@@ -284,6 +284,9 @@ fn train(
         let loss = task.loss(micro) / step.weight;
         loss.backward();
         sum += loss.detach();
+        if step.micros.len() > 1 {
+            optimizer.fold();
+        }
     }
     let norm = optimizer.step(lr, Some(&sum));
     Some((sum, norm))

@@ -59,6 +59,25 @@ struct Loss {
   T *dlogits;
 };
 
+// A parameter in training, whose numbers are f32. `copy` is the same in the numbers that are computed with; null where it is
+// the parameter itself. Its gradient is the sum of those there are, the parameter's and the copy's.
+template <class T>
+struct Weights {
+  float *weight, *exp_avg, *exp_avg_sq;
+  const float *grad;
+  T *copy;
+  const T *copy_grad;
+};
+
+// A step of AdamW (Loshchilov and Hutter 2019, algorithm 2): gradients are multiplied by `scale`, weights by `kept`.
+struct AdamW {
+  float scale, kept;
+  float first;           // 1 - beta 1
+  float second, square;  // beta 2, 1 - beta 2
+  float correction;      // what the root of the second moment is multiplied by
+  float epsilon, rate;
+};
+
 template <class T>
 struct Attention {
   // Floats of scratch that a head needs, forward or back.
@@ -78,6 +97,9 @@ struct Rows {
   void (*norm_back)(const Norm<T> *, long first, long last, float *scratch);
   void (*loss)(const Loss<T> *, long first, long last);
   void (*loss_back)(const Loss<T> *, long first, long last);
+  // Of numbers `first` to `last` of a parameter: the sum of the squares of its gradient, and a step.
+  double (*squares)(const Weights<T> *, long first, long last);
+  void (*adamw)(const Weights<T> *, const AdamW *, long first, long last);
 };
 
 template <template <class> class Kernels>

@@ -1,9 +1,8 @@
-// What LibTorch has that tch does not show: oneDNN's products in f32, the fused AdamW.
+// What LibTorch has that tch does not show: oneDNN's products in f32.
 #include "face.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
 
-#include <map>
 #include <optional>
 
 namespace {
@@ -67,54 +66,6 @@ char *tapt_linear(Tensor **out, const Tensor *xs, const Tensor *weight, const Te
   return guarded([&] {
     const auto given = bias ? std::optional<Tensor>(*bias) : std::nullopt;
     *out = new Tensor(onednn() ? Linear::apply(*xs, *weight, given) : at::linear(*xs, *weight, given));
-  });
-}
-
-// One parameter of the optimizer with its moments, and the rate and decay of this step.
-struct TaptSlot {
-  Tensor *parameter, *exp_avg, *exp_avg_sq;
-  double lr, decay;
-};
-
-// Clips at `clip` if that is over 0, steps, and lets go of the gradients. `norm`: that of all gradients before clipping.
-// Where it or the loss, if there is one, is not a number, nothing changes but that.
-char *tapt_adamw(Tensor **norm, const TaptSlot *slots, size_t count, double beta1, double beta2, double epsilon,
-                 int64_t step, double clip, const Tensor *loss) {
-  return guarded([&] {
-    const at::NoGradGuard guard;
-    struct Group {
-      std::vector<Tensor> parameters, grads, exp_avgs, exp_avg_sqs, steps;
-    };
-    std::map<std::pair<double, double>, Group> groups;
-    std::vector<Tensor> grads;
-    for (const TaptSlot *slot = slots; slot < slots + count; slot++) {
-      if (!slot->parameter->grad().defined()) continue;
-      // The fused kernel walks them from end to end.
-      TORCH_CHECK(slot->parameter->is_contiguous(), "a parameter that is not contiguous");
-      grads.push_back(slot->parameter->grad().contiguous());
-      Group &group = groups[{slot->lr, slot->decay}];
-      group.parameters.push_back(*slot->parameter);
-      group.grads.push_back(grads.back());
-      group.exp_avgs.push_back(*slot->exp_avg);
-      group.exp_avg_sqs.push_back(*slot->exp_avg_sq);
-    }
-    if (grads.empty()) {
-      *norm = new Tensor(at::full({}, 0.0, at::kFloat));
-      return;
-    }
-    const Tensor all = at::stack(at::_foreach_norm(grads)).norm();
-    const Tensor steps = at::full({}, double(step), grads[0].options().dtype(at::kFloat));
-    const Tensor fine = loss ? all.isfinite().logical_and(loss->isfinite()) : all.isfinite();
-    const Tensor broken = fine.logical_not().to(at::kFloat);
-    std::optional<Tensor> scale;
-    if (clip > 0) scale = ((all + 1e-6) / clip).clamp_min(1.0).to(at::kFloat);
-    for (auto &[rates, group] : groups) {
-      group.steps.assign(group.grads.size(), steps);
-      at::_fused_adamw_(group.parameters, group.grads, group.exp_avgs, group.exp_avg_sqs, {}, group.steps, rates.first,
-                        beta1, beta2, rates.second, epsilon, false, false, scale, broken);
-    }
-    for (const TaptSlot *slot = slots; slot < slots + count; slot++) slot->parameter->mutable_grad().reset();
-    *norm = new Tensor(all);
   });
 }
 }

@@ -1,4 +1,4 @@
-// What is computed row by row: dropout, the end of a sublayer, cross-entropy. No header of others that has inline functions may
+// What is computed row by row: dropout, the end of a sublayer, cross-entropy; and AdamW, number by number. No header of others that has inline functions may
 // be named here, see floats.h.
 #include "floats.h"
 
@@ -149,9 +149,56 @@ void loss_back(const Loss<T> *loss, long first, long last) {
   }
 }
 
+// Sixteen numbers of a gradient.
+template <class T>
+inline Floats gradient(const Weights<T> *of, long i, long left) {
+  Floats own = of->grad ? load(of->grad + i, left, 0) : Floats{};
+  if (of->copy_grad) own += load(of->copy_grad + i, left, 0);
+  return own;
+}
+
+template <class T>
+double squares(const Weights<T> *of, long first, long last) {
+  // So few that a float holds their sum well.
+  constexpr long FEW = 4096;
+  double all = 0;
+  for (long from = first; from < last; from += FEW) {
+    Floats sums = {};
+    for (long i = from; i < least(from + FEW, last); i += WIDTH) {
+      const Floats own = gradient(of, i, last - i);
+      sums += own * own;
+    }
+    all += sum(sums);
+  }
+  return all;
+}
+
+inline Floats root(Floats xs) {
+  for (int lane = 0; lane < WIDTH; lane++) xs[lane] = __builtin_sqrtf(xs[lane]);
+  return xs;
+}
+
+template <class T>
+void adamw(const Weights<T> *of, const AdamW *by, long first, long last) {
+  for (long i = first; i < last; i += WIDTH) {
+    const long left = last - i;
+    const Floats grad = gradient(of, i, left) * by->scale;
+    Floats average = load(of->exp_avg + i, left, 0), square = load(of->exp_avg_sq + i, left, 0);
+    average += by->first * (grad - average);
+    square = square * by->second + grad * grad * by->square;
+    const Floats step = by->rate * average / (root(square) * by->correction + by->epsilon);
+    const Floats weight = load(of->weight + i, left, 0) * by->kept - step;
+    store(average, of->exp_avg + i, left), store(square, of->exp_avg_sq + i, left);
+    store(weight, of->weight + i, left);
+    if (of->copy) store(weight, of->copy + i, left);
+  }
+}
+
 }  // namespace
 
 extern "C" const Both<Rows> TAPT_ROWS = {
-    {drop<float>, norm_scratch, norm<float>, norm_back<float>, loss<float>, loss_back<float>},
-    {drop<Bf16>, norm_scratch, norm<Bf16>, norm_back<Bf16>, loss<Bf16>, loss_back<Bf16>},
+    {drop<float>, norm_scratch, norm<float>, norm_back<float>, loss<float>, loss_back<float>,
+     squares<float>, adamw<float>},
+    {drop<Bf16>, norm_scratch, norm<Bf16>, norm_back<Bf16>, loss<Bf16>, loss_back<Bf16>,
+     squares<Bf16>, adamw<Bf16>},
 };
