@@ -17,9 +17,8 @@ pub fn cka(both: f64, a: f64, b: f64) -> Option<f64> {
 /// their widths.
 pub fn product(a: &DMatrix<f64>, b: &DMatrix<f64>) -> f64 {
     let across = b.transpose();
-    let part = |from: usize| {
-        (&across * a.columns(from, COLUMNS.min(a.ncols() - from))).norm_squared()
-    };
+    let part =
+        |from: usize| (&across * a.columns(from, COLUMNS.min(a.ncols() - from))).norm_squared();
     let starts: Vec<usize> = (0..a.ncols()).step_by(COLUMNS).collect();
     // In order, so that threads change no bit.
     let parts: Vec<f64> = starts.into_par_iter().map(part).collect();

@@ -171,7 +171,8 @@ impl Problem<'_> {
     fn back(&self, change: &DMatrix<f64>, weights: &DMatrix<f64>) -> DMatrix<f64> {
         let mut back = (change.transpose() * self.points).transpose();
         for (column, by) in self.penalty.iter().enumerate() {
-            back.row_mut(column).zip_apply(&weights.row(column), |back, weight| *back += by * weight);
+            back.row_mut(column)
+                .zip_apply(&weights.row(column), |back, weight| *back += by * weight);
         }
         back
     }
@@ -254,4 +255,61 @@ pub fn cross_validated(
     };
     let all: Vec<usize> = (0..count).into_par_iter().map(right).collect::<Result<_>>()?;
     Ok(all.iter().sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_hand() {
+        // Two places of one text each, at -1 and 1. The loss is ln(1 + exp(-2 w)) from each side but for the penalty w² / 2 c,
+        // with w of the log odds: twice exp(-w) / (1 + exp(-w)) = w / c.
+        let points = DMatrix::from_row_slice(2, 2, &[-1.0, 1.0, 1.0, 1.0]);
+        let strictness = Strictness { c: 2.0, standardize: false };
+        let probe = Probe::fit(&points, &[Some(3), Some(7)], strictness).unwrap();
+        let logits = probe.logits(&points);
+        let w = logits[(1, 1)] - logits[(1, 0)];
+        assert!((2.0 / (1.0 + w.exp()) - w / 2.0).abs() < 1e-9, "{w}");
+        assert_eq!(probe.classes(&points), [3, 7]);
+    }
+
+    #[test]
+    fn scale_is_nothing_to_a_standardized_probe() {
+        let value = |i: usize, at: usize| ((i * 7 + at * 5 + i * i) % 11) as f64;
+        let gold: Vec<_> = (0..20).map(|i| Some(i % 3)).collect();
+        let fit = |scale: f64, standardize| {
+            let points = DMatrix::from_fn(20, 4, |i, at| match at {
+                3 => 1.0,
+                0 => value(i, at) * scale,
+                _ => value(i, at),
+            });
+            let probe = Probe::fit(&points, &gold, Strictness { c: 1.0, standardize }).unwrap();
+            probe.logits(&points)
+        };
+        assert!((fit(1.0, true) - fit(0.01, true)).amax() < 1e-6);
+        assert!((fit(1.0, false) - fit(0.01, false)).amax() > 1e-2);
+    }
+
+    #[test]
+    fn folds_have_a_share_of_every_class() {
+        let classes: Vec<usize> = (0..103).map(|i| if i < 50 { 2 } else { i % 2 }).collect();
+        let found = folds(&classes, 5, 1);
+        for fold in 0..5 {
+            let of = |class| (0..103).filter(|i| classes[*i] == class && found[*i] == fold).count();
+            assert_eq!(of(2), 10);
+            assert!([0, 1].iter().all(|class| (4..=6).contains(&of(*class))), "{found:?}");
+        }
+        assert_eq!(found, folds(&classes, 5, 1));
+        assert_ne!(found, folds(&classes, 5, 2));
+    }
+
+    #[test]
+    fn what_was_not_learnt_is_never_right() {
+        let points =
+            DMatrix::from_row_slice(5, 2, &[0.0, 1.0, 0.1, 1.0, 5.0, 1.0, 5.1, 1.0, 9.0, 1.0]);
+        let right =
+            cross_validated(&points, &[0, 0, 1, 1, 2], &[0, 1, 0, 1, 1], Strictness::default());
+        assert_eq!(right.unwrap(), 4);
+    }
 }

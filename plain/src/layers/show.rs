@@ -53,7 +53,8 @@ impl Study {
             true => format!("{what} {}", NAMES[at]),
             false => what.to_owned(),
         };
-        let mut columns = vec![("layer".to_owned(), (0..self.rows()).map(|at| at.to_string()).collect())];
+        let mut columns =
+            vec![("layer".to_owned(), (0..self.rows()).map(|at| at.to_string()).collect())];
         for what in ["probe", "silhouette"] {
             for (at, layers) in self.layers.iter().enumerate() {
                 let cell = |layer: &Layer| match what {
@@ -90,14 +91,19 @@ impl Study {
             notes.push(format!("{name}: {}, {} numbers a layer", side.path.display(), side.width));
         }
         let texts = self.sides[0].texts;
+        let found = || self.layers.iter().flatten();
         match self.majority() {
             None => notes.push(format!("{texts} texts, without classes: no probe, no silhouette")),
             Some(share) => {
                 let share = 100.0 * share;
                 notes.push(format!("{texts} texts, {share:.2} % of the most frequent class"));
-                notes.push(self.probe_note());
-                notes.push("silhouette: -1 to 1, the higher, the further classes lie apart".into());
             }
+        }
+        if found().any(|layer| layer.right.is_some()) {
+            notes.push(self.probe_note());
+        }
+        if found().any(|layer| layer.silhouette.is_some()) {
+            notes.push("silhouette: -1 to 1, the higher, the further classes lie apart".into());
         }
         if !self.alike.is_empty() {
             let (down, across) = (NAMES[0], NAMES[self.sides.len() - 1]);
@@ -110,7 +116,9 @@ impl Study {
 
     fn probe_note(&self) -> String {
         let how = match &self.train[..] {
-            [] => format!("{} folds of these texts, seed {}", self.probing.folds, self.probing.seed),
+            [] => {
+                format!("{} folds of these texts, seed {}", self.probing.folds, self.probing.seed)
+            }
             files => {
                 let files = files.iter().map(|train| train.path.display().to_string());
                 format!("learnt from {}", files.collect::<Vec<_>>().join(", "))

@@ -67,13 +67,8 @@ mod tests {
     fn by_hand() {
         // On a line: 0 and 1 of one class, 4 and 6 of the other, a fifth alone in a class that is the last by number.
         let points = DMatrix::from_row_slice(5, 1, &[0.0, 1.0, 4.0, 6.0, 100.0]);
-        let wanted = [
-            (5.0 - 1.0) / 5.0,
-            (4.0 - 1.0) / 4.0,
-            (3.5 - 2.0) / 3.5,
-            (5.5 - 2.0) / 5.5,
-            0.0,
-        ];
+        let wanted =
+            [(5.0 - 1.0) / 5.0, (4.0 - 1.0) / 4.0, (3.5 - 2.0) / 3.5, (5.5 - 2.0) / 5.5, 0.0];
         let found = silhouette(&points, &[0, 0, 2, 2, 5]).unwrap();
         assert!((found - wanted.iter().sum::<f64>() / 5.0).abs() < 1e-12, "{found}");
     }

@@ -61,7 +61,12 @@ impl Vectors {
         let of_texts = tensors.tensor("offsets").is_err();
         ensure!(of_texts, fault("holds the vectors of tokens, not one for each text", cure));
         let is_f32 = found.dtype() == Dtype::F32 && layers > 0 && width > 0;
-        ensure!(is_f32, "`embeddings` is {:?} {:?}, not F32 [N, L, H]", found.dtype(), found.shape());
+        ensure!(
+            is_f32,
+            "`embeddings` is {:?} {:?}, not F32 [N, L, H]",
+            found.dtype(),
+            found.shape()
+        );
         ensure!(texts > 0, fault("has no texts", cure));
         let numbers = |name| Some(tensors.tensor(name).ok()?.data().chunks_exact(8).map(word));
         let rows: Vec<u64> = numbers("rows").context(FOREIGN)?.collect();
