@@ -49,8 +49,9 @@ pub fn show(task: &Task) -> Result<Markup> {
     let note = "A dot is a text, its colour the class. PCA keeps distances that are large, t-SNE neighbourhoods: how far \
                 apart its heaps lie, and how large they are, says nothing.";
     body += &paragraph(note)?;
-    for (at, found) in found.iter().enumerate() {
-        body += &folded(&found.model.name, &clouds(found)?, at < OPEN)?;
+    for found in &found {
+        let is_open = ends.iter().take(OPEN).any(|end| end.model == found.model);
+        body += &folded(&found.model.name, &clouds(found)?, is_open)?;
     }
     let rows: Vec<Vec<Cell>> = found.iter().flat_map(rows).collect();
     let titles =
