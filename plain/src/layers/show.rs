@@ -166,10 +166,13 @@ fn number(value: Option<f64>) -> String {
     value.map(|value| format!("{value:.3}")).unwrap_or_default()
 }
 
+/// A title, and what stands below it.
+type Column = (String, Vec<String>);
+
 /// Columns with their titles, set to the right.
-fn aligned(columns: &[(String, Vec<String>)], rows: usize) -> String {
-    let line = |cell: &dyn Fn(&(String, Vec<String>)) -> String| {
-        let width = |(title, cells): &(String, Vec<String>)| {
+fn aligned(columns: &[Column], rows: usize) -> String {
+    let line = |cell: &dyn Fn(&Column) -> String| {
+        let width = |(title, cells): &Column| {
             cells.iter().chain([title]).map(|cell| cell.chars().count()).max().unwrap_or(0)
         };
         let cells = columns.iter().map(|column| format!("{:>1$}", cell(column), width(column)));
