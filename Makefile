@@ -6,6 +6,7 @@
 #   make baseline | dapt | tapt | dapt+tapt | lora | all
 #   make compare ARMS='base/full base/lora'     any arms, ENCODER/METHOD
 #   make tapt HIDDEN=300          the page also draws hidden states of so many test texts, before and after
+#   make tapt HIDDEN=300 KEEP=3   and of the models of the last so many evaluations in between
 #   make s0 | s1 | s2 | s3 | s4   five small studies done again, docs/recipes.md; AS_PUBLISHED=1: with their mistakes
 #   make tapt MODEL=DIR_OR_HUB_ID TASKS='ag_news rotten_tomatoes' SEEDS='0 1 2' DATA=DIR
 #   make -n tapt                  the commands, to paste
@@ -33,6 +34,8 @@ STEPS      ?=
 MLM_STEPS  ?= $(STEPS)
 # Test texts whose hidden states the page draws, of the first seed; none where it is empty.
 HIDDEN     ?=
+# Models of the last so many evaluations that a fine-tuning of the first seed leaves beside its own, for the same page.
+KEEP       ?=
 # An encoder without an MLM head (a sentence encoder, say) gets a new one; the trainer says so.
 HEAD    ?= --new-head
 GPU     ?=
@@ -175,7 +178,8 @@ weights.bitfit  := model.safetensors
 weights.adapter := adapter.safetensors
 
 chosen   = $(if $(CHOOSE),$(call split,$(CHOOSE)))
-finetune = $(GPU) $(BIN)/finetune @$(recipe) $(STEPS:%=--steps %) --seed $(call part,4) --model $(encoder) --train $(call split,$(TRAIN)) $(chosen:%=--eval %) -o $(@D)
+keep     = $(if $(filter $(firstword $(SEEDS)),$(call part,4)),$(KEEP:%= --keep %))
+finetune = $(GPU) $(BIN)/finetune @$(recipe) $(STEPS:%=--steps %)$(keep) --seed $(call part,4) --model $(encoder) --train $(call split,$(TRAIN)) $(chosen:%=--eval %) -o $(@D)
 inputs   = $$(encoder)/$$(if $$(own),$$(weights),model.safetensors) $$(call split,$(TRAIN)) $$(chosen) $$(recipe)
 
 $W/%/model.safetensors: $(inputs)
@@ -196,19 +200,22 @@ $W/%/score.json: $W/%/$$(weights) $$(call split,$(SCORE))
 	$(GPU) $(BIN)/evaluate $(@D) $(call split,$(SCORE)) $(learnt) -p $(@D)/predictions.jsonl > $@.partial
 	@mv $@.partial $@
 
-# ---- hidden states: TASK/ENCODER before fine-tuning, TASK/ENCODER/METHOD/SEED after
+# ---- hidden states: TASK/ENCODER before fine-tuning, TASK/ENCODER/METHOD/SEED after; in both, of models kept on the way
 
 looked = $(if $(call part,4),$(@D),$(call encoder.$(call part,2),$(call part,1),$(firstword $(SEEDS))))
 its    = $(looked)/$(if $(call part,4)$(own),$(weights),model.safetensors)
 own-reading = $(firstword $(wildcard $(foreach i,$* $(SCORE),$(RECIPES)/prep-$i.args)) $(RECIPES)/prep.args)
 hidden = $(if $(HIDDEN),$(foreach t,$(TASKS),$(foreach a,$(arms),$W/$t/$(firstword $(subst /, ,$a))/hidden.safetensors $W/$t/$a/$(firstword $(SEEDS))/hidden.safetensors)))
 
+states = $(GPU) $(BIN)/embed $1 $< --layer all --pool mean -o $2
+
 $W/tok/%/hidden-$(HIDDEN).tok: $W/tok/%/$(SCORE).tok
 	$(BIN)/prep $(data) --split $(SCORE) @$(own-reading) --limit $(HIDDEN) --data $(DATA) --tokenizer $(BASE) -o $@
 
 $W/%/hidden.safetensors: $W/tok/$$(call part,1)/hidden-$(HIDDEN).tok $$(its)
 	@mkdir -p $(@D)
-	$(GPU) $(BIN)/embed $(looked) $< --layer all --pool mean -o $@
+	for step in $(@D)/step-*/step.json; do test ! -e $$step || $(call states,$${step%/*},$${step%/*}/$(@F)); done
+	$(call states,$(looked),$@)
 
 # ---- the table
 

@@ -167,6 +167,21 @@ fn the_page_lies_beside_the_table() {
     assert_eq!(programs(&make(dir, "tapt")), ["report"], "the page of older runs");
 }
 
+/// Models kept on the way are drawn between before and after; only of the first seed.
+#[test]
+fn the_page_shows_hidden_states_of_kept_models() {
+    let dir = toy();
+    let dir = dir.path();
+    make(dir, "baseline HIDDEN=20 KEEP=2");
+    let runs = dir.join("runs/model-limit40-steps3/sample/base/full");
+    let found = run(&runs, "ls -d */step-*; ls */step-*/hidden.safetensors");
+    assert_eq!(found, "0/step-000003\n0/step-000003/hidden.safetensors\n");
+    let page = fs::read_to_string(dir.join("results.html")).unwrap();
+    assert!(page.contains("baseline, seed 0, step 3") && page.contains("on the way"));
+    assert!(page.contains("sample: linear probe") && page.contains("CKA with before"));
+    assert!(!page.contains("Settings that differ"), "what is kept changes no result");
+}
+
 fn touch(dir: &Path, file: &str) {
     // Make compares times; a file system may count them in whole seconds.
     sleep(Duration::from_millis(1100));

@@ -7,7 +7,11 @@ use std::io::Cursor;
 use std::path::Path;
 use std::process::Command;
 
+use nalgebra::DMatrix;
 use plain::baseline::NaiveBayes;
+use plain::layers::{
+    Probe, Strictness, centre, cka, cross_validated, product, silhouette, with_ones,
+};
 use plain::metrics::{
     ClassScore, Confusion, LabelProbabilities, MultiLabel, Probabilities, Ranking, Regression,
     Reliability, at_temperature, average_precision, is_among_top, mcnemar, mean_interval,
@@ -305,6 +309,40 @@ fn of_pair(case: &Value) {
     }
 }
 
+fn centred(case: &Value) -> DMatrix<f64> {
+    let rows = rows(case);
+    let mut points = DMatrix::from_row_slice(rows.len(), rows[0].len(), &rows.concat());
+    centre(&mut points);
+    points
+}
+
+fn of_layers(case: &Value) {
+    let (points, others, gold) =
+        (centred(&case["points"]), centred(&case["others"]), classes(&case["gold"]));
+    let alike =
+        cka(product(&points, &others), product(&points, &points), product(&others, &others));
+    near("cka", alike, &case["cka"], 1e-9, case);
+    near("silhouette", silhouette(&points, &gold), &case["silhouette"], 1e-6, case);
+    let points = with_ones(points);
+    let standardize = case["standardize"].as_bool().unwrap();
+    let how = Strictness { c: case["c"].as_f64().unwrap(), standardize };
+    if let Some(theirs) = case["shares"].as_array() {
+        let known: Vec<Option<usize>> = gold.iter().copied().map(Some).collect();
+        let probe = Probe::fit(&points, &known, how).unwrap();
+        for (logits, theirs) in probe.logits(&points).row_iter().zip(theirs) {
+            let sum: f64 = logits.iter().map(|logit| logit.exp()).sum();
+            assert_eq!(logits.len(), theirs.as_array().unwrap().len());
+            for (logit, theirs) in logits.iter().zip(theirs.as_array().unwrap()) {
+                near("probe", Some(logit.exp() / sum), theirs, 1e-6, case);
+            }
+        }
+    }
+    if let Some(right) = case["right"].as_u64() {
+        let found = cross_validated(&points, &gold, &classes(&case["folds"]), how).unwrap();
+        assert_eq!(found as u64, right, "right in folds: {case}");
+    }
+}
+
 fn python(script: &str, args: &[&Path]) -> Option<String> {
     let script = common::root().join("tests/parity").join(script);
     let output = Command::new(common::python()?).arg(script).args(args).output().unwrap();
@@ -316,7 +354,7 @@ fn python(script: &str, args: &[&Path]) -> Option<String> {
 fn scores_are_those_of_scikit_learn() {
     let Some(lines) = python("metrics.py", &[]) else { return };
     let cases: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(cases.len(), 2228);
+    assert_eq!(cases.len(), 2328);
     for case in &cases {
         match case["kind"].as_str().unwrap() {
             "two" => of_two(case),
@@ -333,6 +371,7 @@ fn scores_are_those_of_scikit_learn() {
             "line" => of_line(case),
             "label_line" => of_label_line(case),
             "pair" => of_pair(case),
+            "layers" => of_layers(case),
             other => panic!("{other}"),
         }
     }

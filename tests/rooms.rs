@@ -196,10 +196,10 @@ fn functions_are_found() {
     assert_eq!(found, wanted.map(|(name, lines)| (name.to_owned(), lines)));
 }
 
-/// `prep`, `mask`, `peek` and `report` start in milliseconds because they do not load LibTorch.
+/// They start in milliseconds because they do not load LibTorch.
 #[test]
 fn the_plain_programs_link_no_libtorch() {
-    for program in ["prep", "mask", "peek", "report", "fetch"] {
+    for program in ["prep", "mask", "peek", "layers", "report", "fetch"] {
         let bytes = fs::read(common::bin().join(program)).unwrap();
         let named = bytes.windows(12).any(|window| window == b"libtorch_cpu");
         assert!(!named, "{program} names libtorch");

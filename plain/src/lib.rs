@@ -12,6 +12,8 @@ pub mod encode;
 pub mod flags;
 /// Models and data sets of the Hugging Face hub, in the cache that Python's huggingface_hub keeps.
 pub mod hub;
+/// What classes and another model say of a model's layers: probes, silhouettes, CKA.
+pub mod layers;
 /// Plain numbers, no tensors: confusion, F1, calibration, intervals, tests.
 pub mod metrics;
 /// What a file is: header, counts, first records.

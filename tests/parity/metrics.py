@@ -13,10 +13,13 @@ from scipy.special import logsumexp
 from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
 from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import (accuracy_score, average_precision_score, confusion_matrix, f1_score, log_loss, matthews_corrcoef,
                              mean_absolute_error, mean_squared_error, precision_recall_fscore_support, r2_score, roc_auc_score,
-                             top_k_accuracy_score)
+                             silhouette_score, top_k_accuracy_score)
 from sklearn.naive_bayes import MultinomialNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 BINS = 10
 
@@ -238,6 +241,48 @@ def label_bootstraps(draw, texts, classes):
             "micro": interval("micro"), "macro": interval("macro")}
 
 
+def probe(points, gold, c, standardize):
+    """The least loss, not where a solver grows tired of it."""
+    probe = LogisticRegression(C=c, solver="newton-cg", tol=1e-10, max_iter=10000)
+    return (make_pipeline(StandardScaler(), probe) if standardize else probe).fit(points, gold)
+
+
+def cka(a, b):
+    """Kornblith et al. 2019, by the kernels of equation 4; their layers are wide, or their texts many."""
+    a, b = a - a.mean(0), b - b.mean(0)
+    a, b = a @ a.T, b @ b.T
+    norm = np.sqrt((a * a).sum() * (b * b).sum())
+    return float((a * b).sum() / norm) if norm > 0 else None
+
+
+def layers(draw, texts, classes):
+    """Vectors of texts in two models, some columns all but equal, others large; classes that are rare or alone."""
+    width, other = (int(n) for n in draw.integers(1, 30, 2))
+    gold = draw.choice(classes, texts, p=draw.dirichlet(np.ones(classes)))
+    points = draw.normal(size=(texts, width)) * draw.choice([0.01, 1, 20], width) + draw.normal(size=width)
+    points += draw.normal(size=(classes, width))[gold] * draw.choice([0, 1])
+    points[:, 0] = draw.choice([points[0, 0], points[1, 0]], texts)
+    others = points[:, :1] * draw.choice([0, 1]) + draw.normal(size=(texts, other))
+    c, standardize = float(draw.choice([0.01, 1, 100])), bool(draw.integers(2))
+    case = {"kind": "layers", "points": points.tolist(), "others": others.tolist(), "gold": gold.tolist(), "c": c,
+            "standardize": standardize, "cka": cka(points, others)}
+    there = len(set(gold))
+    case["silhouette"] = silhouette_score(points, gold) if 1 < there < texts else None
+    if there > 1:
+        model = probe(points, gold, c, standardize)
+        case["classes"] = model.classes_.tolist()
+        case["shares"] = model.predict_proba(points).tolist()
+    folds = draw.permutation(np.arange(texts) % 3)
+    case["folds"] = folds.tolist()
+    if all(len(set(gold[folds != fold])) > 1 for fold in range(3)):
+        parts = [(folds == fold, probe(points[folds != fold], gold[folds != fold], c, standardize)) for fold in range(3)]
+        # Where two classes are as probable as each other but for rounding, either may be named.
+        tops = np.concatenate([np.sort(model.predict_proba(points[fold]), 1)[:, -2:] for fold, model in parts])
+        if (np.diff(tops) > 1e-6).all():
+            case["right"] = int(sum((model.predict(points[fold]) == gold[fold]).sum() for fold, model in parts))
+    return case
+
+
 def main():
     warnings.simplefilter("ignore")
     draw = np.random.default_rng(11)
@@ -256,6 +301,8 @@ def main():
         print(json.dumps(bayes(draw, int(draw.integers(2, 20)), int(draw.integers(1, 4)))))
     for case in range(20):
         print(json.dumps(temperatures(draw, int(draw.integers(50, 200)), int(draw.integers(2, 6)))))
+    for case in range(100):
+        print(json.dumps(layers(draw, int(draw.integers(6, 80)), int(draw.integers(1, 6)))))
     for case in range(4):
         print(json.dumps(bootstraps(draw, int(draw.integers(100, 300)), int(draw.integers(2, 5)))))
         print(json.dumps(label_bootstraps(draw, int(draw.integers(100, 300)), int(draw.integers(2, 5)))))

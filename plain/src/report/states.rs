@@ -1,27 +1,21 @@
 //! Hidden states on a plane: the vectors that `embed --layer all` writes, by PCA and by t-SNE.
 
-use std::fs::File;
-use std::path::Path;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use bhtsne::tSNE;
-use memmap2::Mmap;
 use nalgebra::{DMatrix, SymmetricEigen};
 use rayon::prelude::*;
-use safetensors::{Dtype, SafeTensors};
+
+use crate::layers::{Labels, Vectors, centre};
 
 /// Texts that are drawn at most, evenly from the whole file.
 const TEXTS: usize = 300;
 /// Principal components that t-SNE starts from, as its authors advise for many dimensions.
 const COMPONENTS: usize = 50;
-/// Neighbours whose classes are compared.
-const NEIGHBOURS: usize = 10;
 
 /// Points of texts, layer by layer.
 pub struct States {
-    /// Class of each text, an index into `names`; empty where the file has none.
-    pub labels: Vec<usize>,
-    pub names: Vec<String>,
+    /// Classes of the texts that are drawn, where the file has some.
+    pub labels: Option<Labels>,
     pub layers: Vec<Layer>,
 }
 
@@ -32,62 +26,26 @@ pub struct Layer {
     pub tsne: Vec<(f64, f64)>,
     /// The share of the variance that the two components have.
     pub explained: f64,
-    /// Of the 10 texts nearest to each, in all dimensions, the share that are of its class.
-    pub alike: Option<f64>,
 }
 
-/// Reads `hidden.safetensors`; the file is named in errors.
-pub fn read(path: &Path) -> Result<States> {
-    parsed(path).with_context(|| path.display().to_string())
-}
-
-fn parsed(path: &Path) -> Result<States> {
-    // SAFETY: vectors are written beside and renamed, never changed in place.
-    let map = unsafe { Mmap::map(&File::open(path)?)? };
-    let tensors = SafeTensors::deserialize(&map).context("not a safetensors file")?;
-    let states = tensors.tensor("embeddings").context("not vectors as embed writes them")?;
-    let (texts, layers, width) = match states.shape()[..] {
-        [texts, width] => (texts, 1, width),
-        [texts, layers, width] => (texts, layers, width),
-        _ => (0, 0, 0),
-    };
-    let fits = states.dtype() == Dtype::F32
-        && texts > 0
-        && width > 0
-        && tensors.tensor("offsets").is_err();
-    ensure!(fits, "a vector for each text and layer is wanted: embed --layer all --pool mean");
-    let count = texts.min(TEXTS);
-    let chosen: Vec<usize> = (0..count).map(|i| i * texts / count).collect();
-    let value = |i: usize, layer: usize, at: usize| {
-        let from = 4 * ((chosen[i] * layers + layer) * width + at);
-        let bytes = &states.data()[from..from + 4];
-        f64::from(f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-    };
-    let (labels, names) = labels(&tensors, &chosen).unwrap_or_default();
-    let layer = |layer| {
-        let points = DMatrix::from_fn(count, width, |i, at| value(i, layer, at));
-        ensure!(points.iter().all(|value| value.is_finite()), "layer {layer} is not all numbers");
-        laid_out(points, &labels)
-    };
-    let layers = (0..layers).into_par_iter().map(layer).collect::<Result<_>>()?;
-    Ok(States { labels, names, layers })
-}
-
-/// The classes of the chosen texts, and the names of all.
-fn labels(tensors: &SafeTensors, chosen: &[usize]) -> Option<(Vec<usize>, Vec<String>)> {
-    let (labels, names) = (tensors.tensor("labels").ok()?, tensors.tensor("label_names").ok()?);
-    let names: Vec<String> = serde_json::from_slice(names.data()).ok()?;
-    let label = |&i: &usize| -> Option<usize> {
-        let bytes: [u8; 8] = labels.data().get(8 * i..8 * i + 8)?.try_into().ok()?;
-        usize::try_from(i64::from_le_bytes(bytes)).ok().filter(|label| *label < names.len())
-    };
-    Some((chosen.iter().map(label).collect::<Option<_>>()?, names))
+impl States {
+    /// Fails where a vector is not all numbers.
+    pub fn of(vectors: &Vectors) -> Result<Self> {
+        let count = vectors.texts.min(TEXTS);
+        let chosen: Vec<usize> = (0..count).map(|i| i * vectors.texts / count).collect();
+        let labels = vectors.labels.as_ref().map(|labels| Labels {
+            classes: chosen.iter().map(|text| labels.classes[*text]).collect(),
+            names: labels.names.clone(),
+        });
+        let layer = |layer| laid_out(vectors.of(layer, chosen.iter().copied())?);
+        let layers = (0..vectors.layers).into_par_iter().map(layer).collect::<Result<_>>()?;
+        Ok(Self { labels, layers })
+    }
 }
 
 /// `points` has a row for each text.
-fn laid_out(mut points: DMatrix<f64>, labels: &[usize]) -> Result<Layer> {
-    let mean = points.row_mean();
-    points.row_iter_mut().for_each(|mut row| row -= &mean);
+fn laid_out(mut points: DMatrix<f64>) -> Result<Layer> {
+    centre(&mut points);
     let products = &points * points.transpose();
     let total = products.trace();
     let components = components(&products);
@@ -95,7 +53,7 @@ fn laid_out(mut points: DMatrix<f64>, labels: &[usize]) -> Result<Layer> {
     let pca: Vec<(f64, f64)> = (0..points.nrows()).map(|i| (at(i, 0), at(i, 1))).collect();
     let squares = pca.iter().map(|(x, y)| x * x + y * y).sum::<f64>();
     let explained = if total > 0.0 { squares / total } else { 0.0 };
-    Ok(Layer { tsne: tsne(&components, &pca)?, pca, explained, alike: alike(&products, labels) })
+    Ok(Layer { tsne: tsne(&components, &pca)?, pca, explained })
 }
 
 /// The texts' places along the principal components, the one of the largest variance first, by the eigenvectors of the
@@ -141,24 +99,9 @@ fn tsne(components: &[Vec<f64>], pca: &[(f64, f64)]) -> Result<Vec<(f64, f64)>> 
     Ok(places.chunks_exact(2).map(|at| (f64::from(at[0]), f64::from(at[1]))).collect())
 }
 
-/// Of the nearest texts of each, the share that are of its class.
-fn alike(products: &DMatrix<f64>, labels: &[usize]) -> Option<f64> {
-    let (texts, near) = (labels.len(), NEIGHBOURS.min(labels.len().checked_sub(1)?));
-    if near == 0 {
-        return None;
-    }
-    let distance =
-        |i: usize, j: usize| products[(i, i)] + products[(j, j)] - 2.0 * products[(i, j)];
-    let share = |i: usize| {
-        let mut others: Vec<usize> = (0..texts).filter(|j| *j != i).collect();
-        others.sort_by(|a, b| distance(i, *a).total_cmp(&distance(i, *b)));
-        others[..near].iter().filter(|j| labels[**j] == labels[i]).count() as f64 / near as f64
-    };
-    Some((0..texts).map(share).sum::<f64>() / texts as f64)
-}
-
 #[cfg(test)]
 mod tests {
+    use safetensors::Dtype;
     use safetensors::tensor::TensorView;
 
     use super::*;
@@ -174,10 +117,12 @@ mod tests {
             .collect();
         let labels: Vec<u8> =
             (0..texts).flat_map(|i| i64::from(i >= texts / 2).to_le_bytes()).collect();
+        let rows: Vec<u8> = (0..texts as u64).flat_map(u64::to_le_bytes).collect();
         let names = b"[\"a\",\"b\"]";
         let file = tempfile::NamedTempFile::new().unwrap();
         let tensors = [
             ("embeddings", TensorView::new(Dtype::F32, vec![texts, 2, 8], &values).unwrap()),
+            ("rows", TensorView::new(Dtype::U64, vec![texts], &rows).unwrap()),
             ("labels", TensorView::new(Dtype::I64, vec![texts], &labels).unwrap()),
             ("label_names", TensorView::new(Dtype::U8, vec![names.len()], names).unwrap()),
         ];
@@ -185,14 +130,18 @@ mod tests {
         file
     }
 
+    fn read(file: &tempfile::NamedTempFile) -> States {
+        States::of(&Vectors::open(file.path()).unwrap()).unwrap()
+    }
+
     #[test]
     fn heaps_stay_apart_and_places_are_the_same_again() {
         let file = file(40);
-        let (first, again) = (read(file.path()).unwrap(), read(file.path()).unwrap());
-        assert_eq!((first.names, first.layers.len()), (vec!["a".to_owned(), "b".to_owned()], 2));
+        let (first, again) = (read(&file), read(&file));
+        let labels = first.labels.unwrap();
+        assert_eq!((labels.names.len(), labels.name(0), first.layers.len()), (2, "a", 2));
         for (layer, again) in first.layers.iter().zip(&again.layers) {
             assert_eq!((&layer.pca, &layer.tsne), (&again.pca, &again.tsne));
-            assert_eq!(layer.alike, Some(1.0));
             assert!(layer.explained > 0.9 && layer.explained <= 1.0 + 1e-12, "{}", layer.explained);
             let side = |i: usize| layer.pca[i].0 > 0.0;
             assert!((0..40).all(|i| side(i) == side(if i < 20 { 0 } else { 39 })));
@@ -212,12 +161,12 @@ mod tests {
     #[test]
     fn few_and_equal_texts_are_no_error() {
         for texts in [1, 2, 9] {
-            let states = read(file(texts).path()).unwrap();
+            let states = read(&file(texts));
             assert!(
                 states.layers.iter().all(|layer| layer.tsne.is_empty() && layer.pca.len() == texts)
             );
         }
-        let same = laid_out(DMatrix::from_element(20, 3, 1.0), &[]).unwrap();
-        assert_eq!((same.explained, same.alike, same.tsne.len()), (0.0, None, 0));
+        let same = laid_out(DMatrix::from_element(20, 3, 1.0)).unwrap();
+        assert_eq!((same.explained, same.tsne.len()), (0.0, 0));
     }
 }

@@ -7,6 +7,7 @@ mod curves;
 mod hidden;
 mod lengths;
 mod markup;
+mod models;
 mod plot;
 mod reliability;
 mod runs;

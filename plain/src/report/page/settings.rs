@@ -10,7 +10,7 @@ use super::markup::{Cell, Markup, table};
 use crate::report::arm::Arm;
 
 /// What differs by design, or says nothing of the result.
-const PASSED_OVER: [&str; 4] = ["seed", "output", "threads", "quiet"];
+const PASSED_OVER: [&str; 5] = ["seed", "output", "threads", "quiet", "keep"];
 
 /// Every setting that an arm's runs have, each with the values that occur.
 type Settings = BTreeMap<String, BTreeSet<String>>;

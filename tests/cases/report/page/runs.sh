@@ -56,3 +56,7 @@ python3 hidden.py runs/ag/base/hidden.safetensors
 cp runs/ag/base/hidden.safetensors runs/ag/base/full/0/
 prep sample --split general --limit 300 --train-tokenizer 300 -q -o tok
 prep sample --split test --limit 40 --tokenizer tok -q -o tok/test.tok
+# Of the model that was kept at step 10, and of an encoder whose texts are others.
+mkdir -p runs/ag/base/full/0/step-000010
+python3 hidden.py runs/ag/base/full/0/step-000010/hidden.safetensors 2
+python3 hidden.py runs/ag/tapt/hidden.safetensors 1 7
