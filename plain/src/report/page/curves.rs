@@ -127,7 +127,7 @@ fn fine_tuning(task: &Task, arm: &Arm) -> Result<Markup> {
         )?,
         drawn(
             &titled("learning rate"),
-            "",
+            "learning rate",
             &curves(2, Kind::Line, &|log| log.curve("lr")),
             &[],
             "",
