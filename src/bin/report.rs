@@ -105,8 +105,10 @@ fn follow(paths: &[PathBuf], wait: Duration) -> Result<()> {
         live.draw();
         if lines.iter().any(|line| line.goes_on) {
             last = Instant::now();
+        } else if last.elapsed() >= wait {
+            break;
         }
-        if cli::stop_requested() || last.elapsed() >= wait {
+        if cli::stop_requested() {
             break;
         }
         cli::pause(LOOK);

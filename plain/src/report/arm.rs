@@ -35,7 +35,8 @@ impl Arm {
 
     /// Seconds that the adaptation of its encoder took, once.
     pub fn adaptation(&self) -> f64 {
-        self.adaptations.iter().map(Log::seconds).sum()
+        // A sum of nothing is -0.
+        self.adaptations.iter().map(Log::seconds).sum::<f64>() + 0.0
     }
 
     /// Training time: of its encoder once, and of every seed.

@@ -99,7 +99,7 @@ fn drawn(task: &Task) -> Result<Vec<Markup>> {
     }
     let title = format!("{}: {} against seconds of training", task.name(), score.title);
     let x = "seconds, adaptation and one fine-tuning";
-    let axes =
-        Axes { title: &title, x, y: score.title, height: 230, across: None, up: None, names: &[] };
+    let y = format!("{}{}", score.title, if score.is_share { ", %" } else { "" });
+    let axes = Axes { title: &title, x, y: &y, height: 230, across: None, up: None, names: &[] };
     Ok(vec![figure(&title, "", &plot(&axes, &series)?, &legend)?])
 }

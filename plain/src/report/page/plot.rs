@@ -107,12 +107,16 @@ fn draw(area: &Area, axes: &Axes, series: &[Series]) -> Drawn {
     let left = across.start;
     let up = axes.up.clone().unwrap_or_else(|| range(|point| point.1));
     let is_bare = !axes.names.is_empty();
+    // A tick at 0 may come out as what rounding leaves.
+    let least = |range: &Range| 1e-9 * (range.end - range.start);
+    let [least_across, least_up] = [least(&across), least(&up)];
+    let tick = |value: f64, least: f64| short(if value.abs() < least { 0.0 } else { value });
     let mut chart = ChartBuilder::on(area)
         .margin_top(10)
         .margin_left(5)
         .margin_right(16)
         .margin_bottom(2)
-        .x_label_area_size(34)
+        .x_label_area_size(38)
         .y_label_area_size(if is_bare { 8 } else { room(axes.y, &up) })
         .build_cartesian_2d(across, up)?;
     let font = ("sans-serif", LETTERS).into_font().color(&TEXT);
@@ -120,8 +124,9 @@ fn draw(area: &Area, axes: &Axes, series: &[Series]) -> Drawn {
     mesh.light_line_style(TRANSPARENT).bold_line_style(GRID).axis_style(GRID);
     mesh.label_style(font.clone()).axis_desc_style(font.clone());
     mesh.x_desc(axes.x).y_desc(axes.y).x_labels(TICKS).y_labels(if is_bare { 0 } else { TICKS });
-    mesh.x_label_formatter(&|value| short(*value)).y_label_formatter(&|value| short(*value));
-    mesh.draw()?;
+    let (of_x, of_y) =
+        (|value: &f64| tick(*value, least_across), |value: &f64| tick(*value, least_up));
+    mesh.x_label_formatter(&of_x).y_label_formatter(&of_y).draw()?;
     for series in series {
         add(&mut chart, series)?;
     }
