@@ -52,7 +52,9 @@ impl Follow {
         let mut logs = Vec::new();
         self.roots.iter().for_each(|root| find(root, &mut logs));
         for log in logs {
-            self.runs.entry(log).or_insert_with(|| Run { is_late: self.looked, ..Run::default() });
+            self.runs
+                .entry(log)
+                .or_insert_with(|| Run { tells_ends: self.looked, ..Run::default() });
         }
         self.looked = true;
         let above = if let [root] = &self.roots[..] { root } else { Path::new("") };
@@ -86,8 +88,8 @@ struct Run {
     state: State,
     /// Bytes read, up to the end of a line.
     read: u64,
-    /// The log was not there at the first look.
-    is_late: bool,
+    /// Not of what had ended at the first look.
+    tells_ends: bool,
     goes_on: bool,
     is_quiet: bool,
 }
@@ -106,11 +108,12 @@ impl Run {
         let silent = |least: Duration, times: f64| age > least.max(self.state.pause.mul_f64(times));
         self.goes_on = self.state.is_cut_off() && !silent(KILLED, KILLED_TIMES);
         self.is_quiet = silent(QUIET, QUIET_TIMES);
-        let began_late = self.is_late && is_news;
-        if !self.goes_on && !before.0 && !began_late {
+        // Within a look it may have gone on and ended again.
+        let has_ended = before.0 || (is_news && self.tells_ends);
+        self.tells_ends = true;
+        if !self.goes_on && !has_ended {
             return None;
         }
-        self.is_late = self.is_late && !is_news;
         is_news |= (self.goes_on, self.is_quiet) != before;
         let dir = log.parent().unwrap_or(log);
         let below = dir.strip_prefix(above).ok().filter(|below| *below != Path::new(""));
