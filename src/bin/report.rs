@@ -91,7 +91,7 @@ fn run(args: Args) -> Result<()> {
 /// Shows runs until a stop is asked for, or none has gone on for `wait`.
 fn follow(paths: &[PathBuf], wait: Duration) -> Result<()> {
     cli::on_stop()?;
-    let (mut follow, mut live) = (Follow::new(paths)?, Live::new());
+    let (mut follow, mut live) = (Follow::new(paths)?, Live::stdout());
     let (mut last, mut seen) = (Instant::now(), false);
     loop {
         let lines = follow.look();

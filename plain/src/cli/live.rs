@@ -16,7 +16,7 @@ pub struct Live {
 }
 
 impl Live {
-    pub fn new() -> Self {
+    pub fn stdout() -> Self {
         let target = ProgressDrawTarget::stdout();
         let screen = io::stdout().is_terminal().then(|| MultiProgress::with_draw_target(target));
         Self { screen, lines: BTreeMap::new() }
