@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, SystemTime};
 
-use common::{both, run, shell};
+use common::{both, shell};
 
 /// Appends to the log of a run.
 fn log(dir: &Path, name: &str, text: &str) {
@@ -175,7 +175,7 @@ fn trainers_are_followed() {
     let train = "pretrain --from-scratch config.json --tokenizer tok --steps 4 --log-every 1 --device cpu -q -o runs/base train.tok";
     fs::create_dir(dir.join("runs")).unwrap();
     let mut watch = Watch::start(dir, "report --follow=10m runs");
-    run(dir, &format!("{train} --time-limit 0s || test $? = 75; {train}"));
+    common::run(dir, &format!("{train} --time-limit 0s || test $? = 75; {train}"));
     let said = shell(
         dir,
         "finetune --model runs/base --train train.tok --lr 1e30 --clip 0 --warmup 0 --steps 40 --log-every 1 --schedule constant -q -o runs/ag/base/full/0",
