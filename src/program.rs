@@ -89,7 +89,7 @@ pub fn train<M: Headed>(
     let done = done.ok_or(Stopped)?;
     tell(&done);
     checked(dir, saving.write, look)?;
-    run.finish(&done)
+    run.finish(done, parameters.device())
 }
 
 /// Opens the shards of a flag, which must fit the model; nothing where none were given.

@@ -37,6 +37,69 @@ fn flags(help: &str) -> Vec<&str> {
     flags.collect()
 }
 
+/// Whether a shell is there to load its completions in.
+fn has(name: &str) -> bool {
+    let found = shell(Path::new("/"), &format!("command -v {name}")).output().unwrap();
+    let found = found.status.success();
+    if !found {
+        common::skipped(&format!("no {name} to load completions in; apt install {name}"));
+    }
+    found
+}
+
+/// What zsh hands to its completion for a program, once it has found and loaded the script by itself.
+fn in_zsh(program: &str, share: &Path) -> String {
+    let script = format!(
+        "fpath=({0}/zsh/site-functions $fpath); autoload -Uz compinit; compinit -u -D
+         [[ $_comps[{program}] = _{program} ]] || exit
+         _arguments() {{ print -rl -- \"$@\" }}
+         _{program}",
+        share.display()
+    );
+    run(Path::new("/"), &format!("zsh -f -c {}", quoted(&script)))
+}
+
+/// What fish offers after `--`.
+fn in_fish(program: &str, share: &Path) -> String {
+    let script = share.join(format!("fish/vendor_completions.d/{program}.fish"));
+    let script = format!("source {}; complete -C'{program} --'", script.display());
+    run(Path::new("/"), &format!("HOME=$(mktemp -d) fish -N -c {}", quoted(&script)))
+}
+
+fn quoted(script: &str) -> String {
+    format!("'{}'", script.replace('\'', "'\\''"))
+}
+
+/// What is installed is not only written as it should be: the shells load it, and offer every flag.
+#[test]
+fn zsh_and_fish_load_their_completions() {
+    let (zsh, fish) = (has("zsh"), has("fish"));
+    if !zsh && !fish {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (done, said) = make("install", dir.path());
+    assert!(done, "{said}");
+    let share = dir.path().join("share");
+    for program in programs() {
+        let help = run(Path::new("/"), &format!("{program} --help"));
+        let in_zsh = zsh.then(|| in_zsh(&program, &share));
+        let in_fish = fish.then(|| in_fish(&program, &share));
+        for flag in flags(&help) {
+            if let Some(offered) = &in_zsh {
+                let spec = |line: &str| {
+                    line.contains(&format!("{flag}[")) || line.contains(&format!("{flag}="))
+                };
+                assert!(offered.lines().any(spec), "{program} {flag} in zsh\n{offered}");
+            }
+            if let Some(offered) = &in_fish {
+                let is_it = |line: &str| line.split('\t').next() == Some(flag);
+                assert!(offered.lines().any(is_it), "{program} {flag} in fish\n{offered}");
+            }
+        }
+    }
+}
+
 #[test]
 fn programs_pages_and_completions_are_installed_and_removed() {
     let dir = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ mod common;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Chromium, as distributions name it. Without it the test is skipped.
+/// Chromium, as distributions name it. Without it the test is skipped, unless BROWSER says it must not be.
 fn chromium() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap();
     let names = ["chromium", "chromium-browser", "google-chrome"];
@@ -14,6 +14,7 @@ fn chromium() -> Option<PathBuf> {
         .flat_map(|dir| names.map(|name| dir.join(name)))
         .find(|file| file.is_file());
     if found.is_none() {
+        assert!(std::env::var_os("BROWSER").is_none(), "no Chromium: apt install chromium");
         common::skipped("no Chromium to look at the page of report with; apt install chromium");
     }
     found

@@ -44,7 +44,7 @@ fn logged(log: &Path) -> Scalars {
             }
         };
         match event["event"].as_str().unwrap() {
-            "step" => add("train", &event, &["loss", "lr", "grad_norm", "tokens_per_s"]),
+            "step" => add("train", &event, &["loss", "lr", "grad_norm", "tokens_per_s", "max_rss"]),
             "eval" if event["scores"]["nats"].is_null() => {
                 add("eval", &event["scores"], &["accuracy", "macro_f1", "micro_f1", "mcc", "loss"]);
             }

@@ -3,10 +3,12 @@
 mod free;
 mod memory;
 mod ops;
+mod peak;
 mod place;
 
 pub use free::free_memory;
 pub use ops::{
     Rates, Slot, adamw, add_norm, attention, cross_entropy, dropout, embedding, fold, linear, takes,
 };
+pub use peak::{max_memory_allocated, max_rss};
 pub use place::{Compute, Dtype, Place};

@@ -77,6 +77,11 @@ impl Parameters {
         Self { kind: Kind::Double, ..self }
     }
 
+    /// The device they lie on.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Parameter> {
         self.born.iter()
     }

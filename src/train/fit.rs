@@ -84,6 +84,8 @@ pub struct Fit<'a> {
     pub total: u64,
     pub schedule: Schedule,
     pub seed: u64,
+    /// Where it is computed.
+    pub device: Device,
     pub args: &'a FitArgs,
     /// Steps between evaluations.
     pub eval_every: u64,
@@ -192,7 +194,7 @@ pub fn fit(
             pass_over(window.read()?, run, &mut position, watch)?;
         }
         if due.logs {
-            write(&mut window, run.log, &position, lr, (tokens, passed), watch)?;
+            write(&mut window, run, &position, lr, (tokens, passed), watch)?;
         }
         if due.evaluates {
             evaluate(task, optimizer, run, &mut position, &mut best)?;
@@ -295,7 +297,7 @@ fn train(
 /// Writes a line of what the steps since the last one showed.
 fn write(
     window: &mut Window,
-    log: &mut Log,
+    run: &mut Fit,
     at: &Position,
     lr: f64,
     (tokens, passed): (u64, Duration),
@@ -304,14 +306,15 @@ fn write(
     let (loss, norm) = window.take().unzip();
     let (step, seconds) = (at.step, passed.as_secs_f64());
     let rate = tokens as f64 / seconds;
-    log.write(&json!({
+    let event = json!({
         "event": "step", "step": step, "loss": loss, "lr": lr, "grad_norm": norm,
         "tokens": tokens, "seconds": seconds, "tokens_per_s": rate,
-    }))?;
+    });
+    run.log.measured(event, run.device)?;
     let Some(loss) = loss else { return Ok(()) };
     (watch.progress)(step, loss, rate);
     if let Some(usual) = window.leaps(loss) {
-        log.write(&json!({"event": "leap", "step": step, "loss": loss, "usual": usual}))?;
+        run.log.write(&json!({"event": "leap", "step": step, "loss": loss, "usual": usual}))?;
         (watch.note)(format!("the loss leaps to {loss:.3} at step {step}; {usual:.3} is usual"));
     }
     Ok(())

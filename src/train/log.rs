@@ -5,8 +5,10 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
+use tch::Device;
 
+use crate::native::{max_memory_allocated, max_rss};
 use crate::tensorboard::EventFile;
 
 /// `DIR/log.jsonl`, open for appending, and TensorBoard's files of the same, if they are wanted.
@@ -27,6 +29,15 @@ impl Log {
     pub fn show(&mut self, dir: &Path) -> Result<()> {
         self.events = Some(EventFile::open(dir)?);
         Ok(())
+    }
+
+    /// Like `write`, with the memory held at most so far: resident, and by tensors on the GPU that computes.
+    pub fn measured(&mut self, mut event: Value, device: Device) -> Result<()> {
+        let most = [("max_rss", max_rss()), ("max_memory_allocated", max_memory_allocated(device))];
+        for (key, bytes) in most {
+            bytes.into_iter().for_each(|bytes| event[key] = json!(bytes));
+        }
+        self.write(&event)
     }
 
     /// Appends one event, in one write.

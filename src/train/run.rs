@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
+use tch::Device;
 
 use super::adamw::{AdamW, AdamWArgs};
 use super::batches::BatchArgs;
@@ -156,6 +157,7 @@ impl Run {
             total: course.total,
             schedule: args.schedule.over(course.total)?,
             seed: args.seeds.dropout(),
+            device: parameters.device(),
             args: &args.fit,
             eval_every: args.fit.eval_every.unwrap_or(course.steps_per_epoch),
             metric: course.metric,
@@ -166,9 +168,9 @@ impl Run {
             state: self.state.clone(),
             log: &mut self.log,
         };
-        let Outcome::Done { step, seconds, best, ended_by } =
-            fit(task, &mut optimizer, &mut plan, watch)?
-        else {
+        let outcome = fit(task, &mut optimizer, &mut plan, watch);
+        let Outcome::Done { step, seconds, best, ended_by } = self.unless_failed(outcome)? else {
+            self.log.write(&json!({"event": "stop"}))?;
             return Ok(None);
         };
         let mut done = json!({"event": "done", "step": step, "seconds": seconds});
@@ -189,9 +191,17 @@ impl Run {
         Ok(Some(done))
     }
 
+    /// Logs why a run failed, for who follows it. The log may be what failed: the cause is not lost with it.
+    fn unless_failed(&mut self, outcome: Result<Outcome>) -> Result<Outcome> {
+        outcome.inspect_err(|error| {
+            let event = json!({"event": "fail", "cause": format!("{error:#}")});
+            let _ = self.log.write(&event);
+        })
+    }
+
     /// Logs the end and forgets the state: the model is saved.
-    pub fn finish(mut self, done: &Value) -> Result<()> {
-        self.log.write(done)?;
+    pub fn finish(mut self, done: Value, device: Device) -> Result<()> {
+        self.log.measured(done, device)?;
         self.state.remove()
     }
 }

@@ -4,6 +4,7 @@
 
 mod args;
 mod generate;
+mod live;
 mod output;
 mod partial;
 mod progress;
@@ -22,10 +23,11 @@ use anyhow::Result;
 use clap::Parser;
 
 pub use args::{command_line, model_first};
+pub use live::Live;
 pub use output::{Output, apart, output, text_output};
 pub use progress::Progress;
 pub use say::{note, object, warn};
-pub use signal::{on_stop, stop_requested};
+pub use signal::{on_stop, pause, stop_requested};
 pub use spool::Spool;
 pub use talk::{Talk, is_quiet, is_verbose};
 

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
@@ -22,6 +24,14 @@ pub fn on_stop() -> Result<()> {
         flag::register(signal, stop.clone())?;
     }
     Ok(())
+}
+
+/// Waits for so long, or until a stop is asked for.
+pub fn pause(time: Duration) {
+    let start = Instant::now();
+    while !stop_requested() && start.elapsed() < time {
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Whether a stop was asked for.

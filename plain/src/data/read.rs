@@ -19,7 +19,7 @@ use crate::flags::{fault, usage};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// Comma separated, fields quoted with `"` where needed, quotes in them doubled; a backslash is itself
+    /// Comma separated, fields in double quotes where needed, those in them doubled; a backslash is itself
     Csv,
     /// Tab separated, no quoting
     Tsv,

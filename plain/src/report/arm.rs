@@ -22,8 +22,8 @@ pub struct Arm {
     pub runs: Vec<Run>,
     /// The scores shown of such runs, each with its value for every run; not a number where it is not defined.
     pub scores: Vec<(Score, Vec<f64>)>,
-    /// Seconds that the adaptation of its encoder took, once.
-    pub adaptation: f64,
+    /// Logs of the adaptations behind its encoder, the last first.
+    pub adaptations: Vec<Log>,
 }
 
 impl Arm {
@@ -33,14 +33,26 @@ impl Arm {
         last.and_then(|run| run.log.run["trained"].as_u64()).unwrap_or(0)
     }
 
+    /// Seconds that the adaptation of its encoder took, once.
+    pub fn adaptation(&self) -> f64 {
+        // A sum of nothing is -0.
+        self.adaptations.iter().map(Log::seconds).sum::<f64>() + 0.0
+    }
+
     /// Training time: of its encoder once, and of every seed.
     pub fn seconds(&self) -> f64 {
-        self.runs.iter().map(|run| run.log.seconds()).sum::<f64>() + self.adaptation
+        self.runs.iter().map(|run| run.log.seconds()).sum::<f64>() + self.adaptation()
+    }
+
+    /// The most memory of a kind that training held, its encoder's adaptation included, in bytes.
+    pub fn memory(&self, key: &str) -> Option<f64> {
+        let logs = self.runs.iter().map(|run| &run.log).chain(&self.adaptations);
+        logs.filter_map(|log| log.memory(key)).reduce(f64::max)
     }
 
     /// The mean over seeds of the seconds of a fine-tuning.
     pub fn seconds_of_one(&self) -> f64 {
-        (self.seconds() - self.adaptation) / self.runs.len().max(1) as f64
+        (self.seconds() - self.adaptation()) / self.runs.len().max(1) as f64
     }
 
     /// Runs that tell nothing apart: their seed, and how it shows.
@@ -127,8 +139,11 @@ fn arm(place: Place, name: String, paths: &[&Path]) -> Result<Arm> {
     let scores = problem.into_iter().flatten().map(|score| Ok((score, values(&score)?)));
     let scores = scores.collect::<Result<_>>()?;
     let encoder = runs.last().and_then(|run| Some((run.log.model()?, paths.first()?)));
-    let adaptation = encoder.map_or(Ok(0.0), |(model, from)| adaptation(&model, from))?;
-    Ok(Arm { place, name, runs, scores, adaptation })
+    let mut adaptations = Vec::new();
+    if let Some((model, from)) = encoder {
+        find_adaptations(&model, from, &mut adaptations)?;
+    }
+    Ok(Arm { place, name, runs, scores, adaptations })
 }
 
 fn value(run: &Run, key: &str) -> Result<f64> {
@@ -140,15 +155,14 @@ fn value(run: &Run, key: &str) -> Result<f64> {
     }
 }
 
-/// Seconds of adaptation behind an encoder; 0 for one that nobody here adapted. Its path is one from where the run
+/// Logs of the adaptations behind an encoder; none of one that nobody here adapted. Its path is one from where the run
 /// was made.
-fn adaptation(encoder: &Path, score: &Path) -> Result<f64> {
-    let Some(path) = find(&encoder.join("log.jsonl"), score) else { return Ok(0.0) };
+fn find_adaptations(encoder: &Path, score: &Path, logs: &mut Vec<Log>) -> Result<()> {
+    let Some(path) = find(&encoder.join("log.jsonl"), score) else { return Ok(()) };
     let log = Log::read(&path)?;
-    match log.model() {
-        Some(before) => Ok(log.seconds() + adaptation(&before, score)?),
-        None => Ok(0.0),
-    }
+    let Some(before) = log.model() else { return Ok(()) };
+    logs.push(log);
+    find_adaptations(&before, score, logs)
 }
 
 /// What the arms of one task are held against: the one asked for as ENCODER/METHOD, else `base/full`, else the first.

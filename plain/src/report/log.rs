@@ -64,6 +64,12 @@ impl Log {
         self.done["seconds"].as_f64().unwrap_or(0.0)
     }
 
+    /// The most memory of a kind that a process of the run held, in bytes: `max_rss` or `max_memory_allocated`.
+    pub fn memory(&self, key: &str) -> Option<f64> {
+        let events = self.steps.values().chain([&self.done]);
+        events.filter_map(|event| event[key].as_f64()).reduce(f64::max)
+    }
+
     /// The model the run started from.
     pub fn model(&self) -> Option<PathBuf> {
         self.run["config"]["model"].as_str().map(PathBuf::from)

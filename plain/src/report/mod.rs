@@ -2,6 +2,7 @@
 
 mod arm;
 mod csv;
+mod follow;
 mod log;
 mod noise;
 mod page;
@@ -13,6 +14,7 @@ mod table;
 
 pub use arm::{Arm, arms, check_baseline};
 pub use csv::csv;
+pub use follow::Follow;
 pub use page::page;
 pub use run::{CURE, scores_below};
 pub use spread::Spread;

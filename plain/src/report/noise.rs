@@ -40,7 +40,8 @@ impl Test {
             Self::Paired { seeds } => format!("paired t over {seeds} seeds"),
             Self::Welch => "Welch's t over different seeds".into(),
             Self::McNemar { gained, lost, p } => {
-                format!("McNemar over texts of one seed: {gained} gained, {lost} lost, p = {p:.3}")
+                let p = if p < 0.0005 { "p < 0.001".into() } else { format!("p = {p:.3}") };
+                format!("McNemar over texts of one seed: {gained} gained, {lost} lost, {p}")
             }
             Self::Wilson => "overlap of Wilson intervals, one seed".into(),
             Self::Untold => "none: one seed".into(),

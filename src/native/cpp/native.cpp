@@ -1,7 +1,8 @@
-// What LibTorch has that tch does not show: oneDNN's products in f32.
+// What LibTorch has that tch does not show: oneDNN's products in f32, what a GPU held of tensors.
 #include "face.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <c10/core/CachingDeviceAllocator.h>
 
 #include <optional>
 
@@ -66,6 +67,14 @@ char *tapt_linear(Tensor **out, const Tensor *xs, const Tensor *weight, const Te
   return guarded([&] {
     const auto given = bias ? std::optional<Tensor>(*bias) : std::nullopt;
     *out = new Tensor(onednn() ? Linear::apply(*xs, *weight, given) : at::linear(*xs, *weight, given));
+  });
+}
+
+// The most bytes of tensors that a GPU held at once: torch.cuda.max_memory_allocated.
+char *tapt_max_memory_allocated(int64_t *bytes, int8_t device) {
+  return guarded([&] {
+    const auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    *bytes = c10::getDeviceAllocator(c10::DeviceType::CUDA)->getDeviceStats(device).allocated_bytes[all].peak;
   });
 }
 }

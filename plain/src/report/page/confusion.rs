@@ -90,8 +90,8 @@ pub fn show(task: &Task) -> Result<Markup> {
     if parts.is_empty() {
         return Ok(String::new());
     }
-    let note = "Rows are the classes that texts have, columns those that were predicted. The darker, the larger the \
-                share of the row; outlined cells are right.";
+    let note = "Rows are the classes that texts have, columns those that were predicted. The stronger the colour, the larger \
+                the share of the row; outlined cells are right.";
     let (shown, rest) = parts.split_at(parts.len().min(OPEN));
     let mut body = paragraph(note)? + &in_row(shown);
     if !rest.is_empty() {

@@ -13,7 +13,7 @@ use crate::report::score::grouped;
 use crate::report::spread::Spread;
 
 pub fn show(task: &Task) -> Result<Markup> {
-    let titles = [
+    let mut titles = vec![
         "arm",
         "seeds",
         "seconds of a fine-tuning",
@@ -23,8 +23,24 @@ pub fn show(task: &Task) -> Result<Markup> {
         "of all, %",
         "size on disk, MB",
     ];
-    let rows: Vec<Vec<Cell>> = task.arms.iter().map(row).collect();
+    let mut rows: Vec<Vec<Cell>> = task.arms.iter().map(row).collect();
+    for (title, key) in MEMORY {
+        let most: Vec<Option<f64>> = task.arms.iter().map(|arm| arm.memory(key)).collect();
+        if most.iter().any(Option::is_some) {
+            titles.push(title);
+            let cells = most.into_iter().map(|bytes| Cell::maybe(bytes, megabytes));
+            rows.iter_mut().zip(cells).for_each(|(row, cell)| row.push(cell));
+        }
+    }
     Ok(grid(&drawn(task)?) + &table(&format!("{}: cost", task.name()), &titles, &rows)?)
+}
+
+/// The most that training took, adaptation included.
+const MEMORY: [(&str, &str); 2] =
+    [("most memory, MB", "max_rss"), ("most of the GPU, MB", "max_memory_allocated")];
+
+fn megabytes(bytes: f64) -> String {
+    grouped((bytes / 1e6).round() as u64)
 }
 
 fn row(arm: &Arm) -> Vec<Cell> {
@@ -38,7 +54,7 @@ fn row(arm: &Arm) -> Vec<Cell> {
         Cell::text(&arm.name),
         Cell::number(arm.runs.len().to_string(), arm.runs.len() as f64),
         Cell::maybe(mean(&seconds), |_| spread(&seconds)),
-        Cell::number(format!("{:.0}", arm.adaptation), arm.adaptation),
+        Cell::number(format!("{:.0}", arm.adaptation()), arm.adaptation()),
         Cell::maybe(mean(&all(&speed)), |speed| grouped(speed as u64)),
         Cell::number(grouped(arm.trained()), trained),
         Cell::maybe(parameters.map(|all| 100.0 * trained / all.max(1.0)), rounded(2)),
@@ -73,7 +89,7 @@ fn drawn(task: &Task) -> Result<Vec<Markup>> {
     let (mut series, mut legend) = (Vec::new(), Vec::new());
     for (colour, arm) in task.arms.iter().enumerate().take(COLOURS) {
         let Some(reached) = arm.values(score).and_then(mean) else { continue };
-        let seconds = arm.adaptation + arm.seconds_of_one();
+        let seconds = arm.adaptation() + arm.seconds_of_one();
         series.push(Series {
             colour,
             points: vec![(seconds, scale * reached)],
@@ -83,8 +99,8 @@ fn drawn(task: &Task) -> Result<Vec<Markup>> {
     }
     let title = format!("{}: {} against seconds of training", task.name(), score.title);
     let x = "seconds, adaptation and one fine-tuning";
-    let axes =
-        Axes { title: &title, x, y: score.title, height: 230, across: None, up: None, names: &[] };
+    let y = format!("{}{}", score.title, if score.is_share { ", %" } else { "" });
+    let axes = Axes { title: &title, x, y: &y, height: 230, across: None, up: None, names: &[] };
     let note = left_out(COLOURS, task.arms.len(), "arms");
     Ok(vec![figure(&title, &note, &plot(&axes, &series)?, &legend)?])
 }

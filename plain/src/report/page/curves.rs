@@ -9,6 +9,7 @@ use super::markup::{Cell, Markup, details, figure, folded, grid, paragraph, subh
 use super::plot::{Axes, Kind, Series, plot, short};
 use crate::report::arm::Arm;
 use crate::report::log::Log;
+use crate::report::score::{SCORES, Score};
 
 /// Points of a curve at most; a longer one is drawn by means of so many parts.
 const POINTS: usize = 150;
@@ -51,7 +52,9 @@ fn pretraining(task: &Task) -> Result<Markup> {
         }));
     }
     let title = format!("{}: loss of masked tokens", task.name());
-    pictures.extend(drawn(&title, "nats", &series, &legend, "Rings: evaluation.")?);
+    let has_rings = series.iter().any(|series| series.kind == Kind::Marked);
+    let note = if has_rings { "Rings: evaluation." } else { "" };
+    pictures.extend(drawn(&title, "nats", &series, &legend, note)?);
     let (mut guards, mut legend) = (Vec::new(), Vec::new());
     for (colour, (name, log)) in
         encoders.iter().enumerate().filter(|(_, (_, log))| !log.guards.is_empty())
@@ -66,7 +69,7 @@ fn pretraining(task: &Task) -> Result<Markup> {
         return Ok(String::new());
     }
     let rows: Vec<Vec<Cell>> =
-        encoders.iter().flat_map(|(name, log)| steps(name, log, "nats")).collect();
+        encoders.iter().flat_map(|(name, log)| steps(name, log, None)).collect();
     let numbers = table(
         &format!("{}: pretraining", task.name()),
         &["encoder", "step", "loss", "evaluated", "learning rate"],
@@ -93,9 +96,8 @@ fn drawn(
     figure(title, note, &plot(&axes, series)?, legend).map(Some)
 }
 
-/// What a classifier's evaluations are drawn by, the first that there is.
-const SCORES: [(&str, &str); 3] =
-    [("accuracy", "accuracy"), ("pearson", "Pearson"), ("mse", "MSE")];
+/// What evaluations are drawn by, the first that there is.
+const DRAWN: [&str; 3] = ["accuracy", "pearson", "mse"];
 
 fn fine_tuning(task: &Task, arm: &Arm) -> Result<Markup> {
     let curves = |colour: usize, kind: Kind, of: &dyn Fn(&Log) -> Vec<(f64, f64)>| -> Vec<Series> {
@@ -108,7 +110,11 @@ fn fine_tuning(task: &Task, arm: &Arm) -> Result<Markup> {
     let mut losses = curves(0, Kind::Line, &|log| log.curve("loss"));
     losses.extend(curves(1, Kind::Marked, &|log| log.scored("loss")));
     let names = [(0, "training".to_owned()), (1, "validation".to_owned())];
-    let (key, named) = scored(arm);
+    let score = scored(arm);
+    let (scale, unit) = if score.is_share { (100.0, ", %") } else { (1.0, "") };
+    let evaluated = |log: &Log| -> Vec<(f64, f64)> {
+        log.scored(score.key).into_iter().map(|(step, value)| (step, scale * value)).collect()
+    };
     let titled = |what: &str| format!("{}: {what}", arm.name);
     let pictures: Vec<Markup> = [
         drawn(
@@ -119,15 +125,15 @@ fn fine_tuning(task: &Task, arm: &Arm) -> Result<Markup> {
             &overfit(arm).map(|how| format!("Overfits: {how}")).unwrap_or_default(),
         )?,
         drawn(
-            &titled(&format!("{named} of validation")),
-            named,
-            &curves(1, Kind::Marked, &|log| log.scored(key)),
+            &titled(&format!("{} of validation", score.title)),
+            &format!("{}{unit}", score.title),
+            &curves(1, Kind::Marked, &evaluated),
             &names[1..],
             "",
         )?,
         drawn(
             &titled("learning rate"),
-            "",
+            "learning rate",
             &curves(2, Kind::Line, &|log| log.curve("lr")),
             &[],
             "",
@@ -141,15 +147,16 @@ fn fine_tuning(task: &Task, arm: &Arm) -> Result<Markup> {
     }
     let seeds = if arm.runs.len() > 1 { "A line for each seed." } else { "" };
     let rows: Vec<Vec<Cell>> =
-        arm.runs.iter().flat_map(|run| steps(&run.seed, &run.log, key)).collect();
-    let titles = ["seed", "step", "training loss", "validation loss", "learning rate", named];
+        arm.runs.iter().flat_map(|run| steps(&run.seed, &run.log, Some(score))).collect();
+    let titles = ["seed", "step", "training loss", "validation loss", "learning rate", score.title];
     let numbers = table(&format!("{} {}: curves", task.name(), arm.name), &titles, &rows)?;
     Ok(grid(&pictures) + &paragraph(seeds)? + &details("Numbers", &numbers)?)
 }
 
-fn scored(arm: &Arm) -> (&'static str, &'static str) {
-    let has = |key: &str| arm.runs.iter().any(|run| !run.log.scored(key).is_empty());
-    SCORES.into_iter().find(|(key, _)| has(key)).unwrap_or(SCORES[0])
+fn scored(arm: &Arm) -> &'static Score {
+    let has = |key: &&str| arm.runs.iter().any(|run| !run.log.scored(key).is_empty());
+    let key = DRAWN.into_iter().find(has).unwrap_or(DRAWN[0]);
+    SCORES.iter().find(|score| score.key == key).unwrap_or(&SCORES[0])
 }
 
 /// Seeds whose loss on validation rose again by a twentieth or more after its least.
@@ -169,11 +176,12 @@ pub fn overfit(arm: &Arm) -> Option<String> {
     (!all.is_empty()).then(|| format!("the validation loss rises again, {}.", all.join(", ")))
 }
 
-/// The numbers behind the curves: a row for each evaluation, or where there is none, for some steps.
-fn steps(name: &str, log: &Log, key: &str) -> Vec<Vec<Cell>> {
+/// The numbers behind the curves: a row for each evaluation, or where there is none, for some steps. Without a score they
+/// are of pretraining.
+fn steps(name: &str, log: &Log, score: Option<&Score>) -> Vec<Vec<Cell>> {
     let (losses, rates) = (log.curve("loss"), log.curve("lr"));
-    let (scored, evaluated) =
-        (log.scored(key), log.scored(if key == "nats" { "nats" } else { "loss" }));
+    let evaluated = log.scored(if score.is_some() { "loss" } else { "nats" });
+    let scored = score.map(|score| log.scored(score.key)).unwrap_or_default();
     let every = losses.len().div_ceil(20).max(1);
     let mut at: Vec<f64> = evaluated.iter().map(|point| point.0).collect();
     if at.is_empty() {
@@ -195,7 +203,9 @@ fn steps(name: &str, log: &Log, key: &str) -> Vec<Vec<Cell>> {
             number(before(&losses, step)),
             number(own(&evaluated, step)),
             Cell::maybe(before(&rates, step), short),
-            number(own(&scored, step)),
+            Cell::maybe(own(&scored, step), |value| {
+                score.map_or_else(String::new, |score| score.written(value))
+            }),
         ]
     };
     at.into_iter().map(row).collect()

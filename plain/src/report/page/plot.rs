@@ -3,11 +3,16 @@
 
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::{BoldPoints, Ranged};
 use plotters::prelude::*;
 
 use super::markup::Markup;
 
 const WIDTH: u32 = 360;
+/// The size of letters, as plotters counts it.
+const LETTERS: f64 = 15.0;
+/// Numbers on an axis, about.
+const TICKS: usize = 5;
 /// Of a picture without axes.
 const SIDE: u32 = 180;
 /// Colours of series; further ones are all the last.
@@ -102,27 +107,44 @@ fn draw(area: &Area, axes: &Axes, series: &[Series]) -> Drawn {
     let left = across.start;
     let up = axes.up.clone().unwrap_or_else(|| range(|point| point.1));
     let is_bare = !axes.names.is_empty();
+    // A tick at 0 may come out as what rounding leaves.
+    let least = |range: &Range| 1e-9 * (range.end - range.start);
+    let [least_across, least_up] = [least(&across), least(&up)];
+    let tick = |value: f64, least: f64| short(if value.abs() < least { 0.0 } else { value });
     let mut chart = ChartBuilder::on(area)
         .margin_top(10)
         .margin_left(5)
         .margin_right(16)
         .margin_bottom(2)
-        .x_label_area_size(34)
-        .y_label_area_size(if is_bare { 8 } else { 52 })
+        .x_label_area_size(38)
+        .y_label_area_size(if is_bare { 8 } else { room(axes.y, &up) })
         .build_cartesian_2d(across, up)?;
-    let font = ("sans-serif", 15).into_font().color(&TEXT);
+    let font = ("sans-serif", LETTERS).into_font().color(&TEXT);
     let mut mesh = chart.configure_mesh();
     mesh.light_line_style(TRANSPARENT).bold_line_style(GRID).axis_style(GRID);
     mesh.label_style(font.clone()).axis_desc_style(font.clone());
-    mesh.x_desc(axes.x).y_desc(axes.y).x_labels(5).y_labels(if is_bare { 0 } else { 5 });
-    mesh.x_label_formatter(&|value| short(*value)).y_label_formatter(&|value| short(*value));
-    mesh.draw()?;
+    mesh.x_desc(axes.x).y_desc(axes.y).x_labels(TICKS).y_labels(if is_bare { 0 } else { TICKS });
+    let (of_x, of_y) =
+        (|value: &f64| tick(*value, least_across), |value: &f64| tick(*value, least_up));
+    mesh.x_label_formatter(&of_x).y_label_formatter(&of_y).draw()?;
     for series in series {
         add(&mut chart, series)?;
     }
     let name = |(up, name): &(f64, String)| Text::new(name.clone(), (left, up + 0.5), font.clone());
     chart.draw_series(axes.names.iter().map(name))?;
     Ok(())
+}
+
+/// Room for the numbers of an upward axis, and its name beside them.
+fn room(name: &str, up: &Range) -> u32 {
+    // In an SVG of plotters, letters are smaller than they are called; their lines are not.
+    let em = LETTERS / 1.24;
+    // Of wide fonts. Between the axis and its numbers there are two ticks.
+    let letter = |letter: char| em * if "-.".contains(letter) { 0.38 } else { 0.65 };
+    let width = |value: f64| short(value).chars().map(letter).sum::<f64>();
+    let ticks = RangedF64::from(up.clone()).key_points(BoldPoints(TICKS));
+    let longest = ticks.into_iter().map(width).fold(0.0, f64::max);
+    (longest + 12.0 + if name.is_empty() { 0.0 } else { LETTERS + 2.0 }).ceil() as u32
 }
 
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedF64, RangedF64>>;
@@ -224,6 +246,12 @@ mod tests {
             svg.contains("aria-label=\"a&#60;b\"") || svg.contains("aria-label=\"a&lt;b\""),
             "{svg}"
         );
+    }
+
+    #[test]
+    fn longer_numbers_get_more_room() {
+        assert!(room("loss", &(1.0..1.001)) > room("loss", &(0.0..9.0)) + 10);
+        assert_eq!(room("loss", &(0.0..9.0)), room("", &(0.0..9.0)) + 17);
     }
 
     #[test]

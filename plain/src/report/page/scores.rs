@@ -72,8 +72,6 @@ fn held_against(task: &Task, score: &Score) -> Result<Markup> {
         "verdict",
         "test",
         "95 % interval",
-        "least",
-        "largest",
         "trained weights",
     ];
     let mut rows: Vec<Vec<Cell>> = task.arms.iter().map(|arm| row(task, arm, score)).collect();
@@ -84,7 +82,6 @@ fn held_against(task: &Task, score: &Score) -> Result<Markup> {
 fn row(task: &Task, arm: &Arm, score: &Score) -> Vec<Cell> {
     let values = arm.values(score).unwrap_or_default();
     let spread = Spread::of(values);
-    let number = |value: Option<f64>| Cell::maybe(value, |value| score.written(value));
     let mean = Cell::maybe(spread.map(|spread| spread.mean), |_| marked(arm, score.spread(values)));
     let count = spread.map_or(0, |spread| spread.n);
     let mut cells = vec![
@@ -95,8 +92,6 @@ fn row(task: &Task, arm: &Arm, score: &Score) -> Vec<Cell> {
     cells.extend(against(difference(arm, task.base, score), score));
     cells.extend([
         interval(arm, score, spread),
-        number(spread.map(|spread| spread.min)),
-        number(spread.map(|spread| spread.max)),
         Cell::number(grouped(arm.trained()), arm.trained() as f64),
     ]);
     cells
@@ -149,7 +144,7 @@ fn trivial<'a>(task: &'a Task, score: &'a Score) -> impl Iterator<Item = Vec<Cel
     let all = task.base.runs.first().and_then(|run| run.score["baselines"].as_object());
     all.into_iter().flatten().filter_map(|(name, scores)| {
         let value = scores[score.key].as_f64()?;
-        let mut cells = vec![Cell::default(); 11];
+        let mut cells = vec![Cell::default(); 9];
         cells[0] = Cell::text(name.replace('_', " ")).noted("needs no encoder");
         cells[1] = Cell::number(score.written(value), value);
         Some(cells)

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::Task;
 use super::curves::overfit;
 use super::markup::{Markup, list};
+use super::{Task, mean};
 use crate::report::arm::Arm;
 use crate::report::run::Run;
 
@@ -22,7 +22,25 @@ fn of_arm(arm: &Arm) -> Vec<String> {
     if arm.runs.len() == 1 {
         said.push(format!("{}: one seed does not tell how much the seed matters.", arm.name));
     }
+    said.extend(no_better(arm));
     said
+}
+
+/// An arm that what needs no encoder does as well as.
+fn no_better(arm: &Arm) -> Option<String> {
+    let (score, values) = arm.scores.first()?;
+    let (reached, baselines) = (mean(values)?, arm.runs.first()?.score["baselines"].as_object()?);
+    let trivial = baselines.iter().filter_map(|(name, own)| Some((name, own[score.key].as_f64()?)));
+    let (name, best) = trivial.max_by(|a, b| a.1.total_cmp(&b.1))?;
+    (reached <= best).then(|| {
+        let [reached, best] = [reached, best].map(|value| score.written(value));
+        format!(
+            "{} is no better than {}, which needs no encoder: {} {reached}, not over {best}.",
+            arm.name,
+            name.replace('_', " "),
+            score.title
+        )
+    })
 }
 
 fn of_run(arm: &Arm, run: &Run) -> Vec<String> {

@@ -17,11 +17,11 @@ END
 log() { # folder, trained weights, model, method, learning rate, losses on validation, seconds
   cat > "runs/$1/log.jsonl" <<END
 {"event":"run","version":"0.1.0","program":"finetune","command":"finetune --model $3 -o $1","device":"cpu","dtype":"f32","parameters":1000000,"trained":$2,"steps":30,"config":{"model":"$3","train":["tok/train.tok"],"eval":["tok/validation.tok"],"method":{"method":"$4"},"run":{"schedule":{"lr":$5},"batch":{"batch":16}}}}
-{"event":"step","step":10,"loss":1.25,"lr":$5,"tokens":100,"seconds":1,"tokens_per_s":1500}
+{"event":"step","step":10,"loss":1.25,"lr":$5,"tokens":100,"seconds":1,"tokens_per_s":1500,"max_rss":512000000}
 {"event":"eval","step":10,"scores":{"accuracy":0.5,"loss":$6}}
 {"event":"step","step":20,"loss":0.75,"lr":1e-5,"tokens":200,"seconds":2,"tokens_per_s":1600}
 {"event":"eval","step":20,"scores":{"accuracy":0.75,"loss":1.0}}
-{"event":"done","step":20,"seconds":$7,"best":{"step":20,"macro_f1":0.75}}
+{"event":"done","step":20,"seconds":$7,"best":{"step":20,"macro_f1":0.75},"max_rss":640000000}
 END
 }
 right() { # folder, how many of 40 texts are right
@@ -38,11 +38,11 @@ done
 run ag/tapt/full/2 0.875 ',"chosen_on_this":true'
 run ag/base/lora/0 0.65 ',"degenerate":"every text is predicted to be \"<b>\"","bytes":40000'
 sed -i 's/"training":0/"training":3/' runs/ag/base/lora/0/score.json
-log ag/base/lora/0 10000 hub lora 4e-4 1.1 2; right ag/base/lora/0 26
+log ag/base/lora/0 10000 hub lora 4e-4 1.1 2; sed -i 's/"max_rss":640/"max_memory_allocated":123456789,&/' runs/ag/base/lora/0/log.jsonl; right ag/base/lora/0 26
 cat > runs/ag/tapt/log.jsonl <<'END'
 {"event":"run","version":"0.1.0","program":"pretrain","command":"pretrain","trained":1000000,"config":{"model":"hub"}}
 {"event":"guard","step":0,"nats":2.5,"before":2.5}
-{"event":"step","step":10,"loss":3.5,"lr":1e-4,"tokens_per_s":900}
+{"event":"step","step":10,"loss":3.5,"lr":1e-4,"tokens_per_s":900,"max_rss":2048000000}
 {"event":"guard","step":20,"nats":2.75,"before":2.5}
 {"event":"step","step":20,"loss":3.25,"lr":1e-5,"tokens_per_s":950}
 {"event":"done","step":20,"seconds":60}
