@@ -88,7 +88,7 @@ pub fn train<M: Headed>(
     bar.finish();
     let done = done.ok_or(Stopped)?;
     tell(&done);
-    checked(dir, saving.write, look)?;
+    run.unless_failed(checked(dir, saving.write, look))?;
     run.finish(done, parameters.device())
 }
 

@@ -133,6 +133,25 @@ fn what_goes_on_again_is_shown_again() {
     assert_eq!(watch.end(), (vec![], Some(0)));
 }
 
+#[test]
+fn a_log_may_be_away_for_a_while() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    log(dir, "one", BEGUN);
+    log(dir, "two", BEGUN);
+    let mut watch = Watch::start(dir, "report --follow=0s runs");
+    assert_eq!([watch.next(), watch.next()], ["one: 0/40", "two: 0/40"]);
+    fs::rename(dir.join("runs/one/log.jsonl"), dir.join("away")).unwrap();
+    assert_eq!(watch.next(), "one: its log is gone");
+    fs::rename(dir.join("away"), dir.join("runs/one/log.jsonl")).unwrap();
+    assert_eq!(watch.next(), "one: 0/40");
+    log(dir, "one", DONE);
+    assert!(watch.next().starts_with("one: done, 40 steps"));
+    log(dir, "two", "{\"event\":\"fail\",\"cause\":\"no\\nroom\\u001b[31m\"}\n");
+    assert_eq!(watch.next(), "two: failed after step 0 of 40: no room [31m");
+    assert_eq!(watch.end(), (vec![], Some(0)));
+}
+
 /// On a terminal lines are drawn again in their place, no wider than it is.
 #[test]
 fn on_a_terminal_lines_are_redrawn() {

@@ -192,7 +192,7 @@ impl Run {
     }
 
     /// Logs why a run failed, for who follows it. The log may be what failed: the cause is not lost with it.
-    fn unless_failed(&mut self, outcome: Result<Outcome>) -> Result<Outcome> {
+    pub fn unless_failed<T>(&mut self, outcome: Result<T>) -> Result<T> {
         outcome.inspect_err(|error| {
             let event = json!({"event": "fail", "cause": format!("{error:#}")});
             let _ = self.log.write(&event);

@@ -11,6 +11,8 @@ use crate::random::generator;
 /// The gradient that ends the search, as a share of that at its start.
 const SMALL: f64 = 1e-9;
 const STEPS: usize = 200;
+/// Conjugate gradients in a step at most: more would not end where next to nothing bounds the weights.
+const CURVES: usize = 500;
 
 /// How strictly a probe is fitted.
 #[derive(Debug, Clone, Copy, PartialEq, clap::Args)]
@@ -206,7 +208,7 @@ impl Problem<'_> {
         let mut scaled = rest.component_div(&diagonal);
         let mut direction = scaled.clone();
         let mut product = rest.dot(&scaled);
-        for _ in 0..10 * gradient.len() {
+        for _ in 0..CURVES {
             if rest.norm() <= within {
                 break;
             }

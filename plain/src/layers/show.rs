@@ -93,7 +93,9 @@ impl Study {
         let texts = self.sides[0].texts;
         let found = || self.layers.iter().flatten();
         match self.majority() {
-            None => notes.push(format!("{texts} texts, without classes: no probe, no silhouette")),
+            None => {
+                notes.push(format!("{texts} texts, not of one class each: no probe, no silhouette"))
+            }
             Some(share) => {
                 let share = 100.0 * share;
                 notes.push(format!("{texts} texts, {share:.2} % of the most frequent class"));

@@ -48,6 +48,8 @@ impl Vectors {
     }
 
     fn read(path: &Path) -> Result<Self> {
+        let cure = "embed MODEL SHARD --layer all --pool mean -o FILE";
+        ensure!(!path.is_dir(), fault("is a directory, not a file of vectors", cure));
         // SAFETY: vectors are written beside and renamed, never changed in place.
         let map = unsafe { Mmap::map(&File::open(path)?)? };
         let tensors = SafeTensors::deserialize(&map).context("not a safetensors file")?;
@@ -57,7 +59,6 @@ impl Vectors {
             [texts, layers, width] => (texts, layers, width),
             _ => bail!("`embeddings` is {:?}, not [N, L, H]", found.shape()),
         };
-        let cure = "embed MODEL SHARD --layer all --pool mean -o FILE";
         let of_texts = tensors.tensor("offsets").is_err();
         ensure!(of_texts, fault("holds the vectors of tokens, not one for each text", cure));
         let is_f32 = found.dtype() == Dtype::F32 && layers > 0 && width > 0;

@@ -8,7 +8,8 @@ use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, StudentsT};
 pub fn mcnemar(only_a: u64, only_b: u64) -> f64 {
     let (fewer, all) = (only_a.min(only_b), only_a + only_b);
     match Binomial::new(0.5, all) {
-        Ok(even) if all > 0 => (2.0 * even.cdf(fewer)).min(1.0),
+        // Where the two tails meet, all there is lies in them.
+        Ok(even) if 2 * fewer + 1 < all => (2.0 * even.cdf(fewer)).min(1.0),
         _ => 1.0,
     }
 }

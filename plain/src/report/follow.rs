@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Error, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use indicatif::{DecimalBytes, HumanDuration};
 use serde_json::Value;
 
 use super::score::{SCORES, grouped};
+use crate::flags::fault;
 
 /// Silence after which it is said, unless lines come more rarely than that; and after which a run counts as killed.
 const QUIET: Duration = Duration::from_secs(30);
@@ -42,7 +43,8 @@ impl Follow {
     /// Fails where one of them is not there.
     pub fn new(roots: &[PathBuf]) -> Result<Self> {
         for root in roots {
-            fs::metadata(root).with_context(|| root.display().to_string())?;
+            let cure = "runs make it as they begin";
+            ensure!(root.exists(), fault(format!("{}: is not there", root.display()), cure));
         }
         Ok(Self { roots: roots.to_owned(), runs: BTreeMap::new(), looked: false })
     }
@@ -97,16 +99,17 @@ struct Run {
 impl Run {
     fn look(&mut self, log: &Path, above: &Path) -> Option<Line> {
         let before = (self.goes_on, self.is_quiet);
-        let (mut is_news, mut age) = (false, Duration::ZERO);
+        let (mut is_news, mut age, mut gone) = (false, Duration::ZERO, None);
         match self.read(log) {
             Ok((read, written)) => {
                 is_news = read;
                 age = SystemTime::now().duration_since(written).unwrap_or_default();
             }
-            Err(_) => self.state.end = Some("its log is gone".into()),
+            // It may be there again at the next look.
+            Err(error) => gone = Some(unread(&error)),
         }
         let silent = |least: Duration, times: f64| age > least.max(self.state.pause.mul_f64(times));
-        self.goes_on = self.state.is_cut_off() && !silent(KILLED, KILLED_TIMES);
+        self.goes_on = gone.is_none() && self.state.is_cut_off() && !silent(KILLED, KILLED_TIMES);
         self.is_quiet = silent(QUIET, QUIET_TIMES);
         // Within a look it may have gone on and ended again.
         let has_ended = before.0 || (is_news && self.tells_ends);
@@ -118,7 +121,7 @@ impl Run {
         let dir = log.parent().unwrap_or(log);
         let below = dir.strip_prefix(above).ok().filter(|below| *below != Path::new(""));
         let name = below.unwrap_or(dir).display().to_string();
-        let parts = match &self.state.end {
+        let parts = match gone.as_ref().or(self.state.end.as_ref()) {
             Some(end) => vec![end.clone()],
             None if self.goes_on => self.state.parts(age, self.is_quiet),
             None => {
@@ -151,6 +154,14 @@ impl Run {
             serde_json::from_slice(line).iter().for_each(|event| self.state.add(event));
         }
         Ok((whole > 0, about.modified()?))
+    }
+}
+
+/// Why a log says nothing.
+fn unread(error: &Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "its log is gone".into(),
+        _ => format!("its log cannot be read: {error}"),
     }
 }
 
@@ -191,7 +202,9 @@ impl State {
                 self.end = Some(format!("stopped {}; the same command goes on", self.at()));
             }
             Some("fail") => {
+                // In one line, whatever a terminal would make of it.
                 let cause = event["cause"].as_str().unwrap_or_default();
+                let cause = cause.replace(char::is_control, " ");
                 self.end = Some(format!("failed {}: {cause}", self.at()));
             }
             Some("done") => {
