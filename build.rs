@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const SOURCES: &str = "src/native/cpp";
 
 /// Operations for LibTorch that call the kernels.
-const FACES: [&str; 4] = ["native", "attend", "by_row", "adamw"];
+const FACES: [&str; 5] = ["native", "attend", "by_row", "adamw", "recompute"];
 
 /// The kernels are compiled once for each of these and chosen at run time.
 const SETS: [(&str, &[&str]); 3] = [

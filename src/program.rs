@@ -58,7 +58,8 @@ pub fn settle(
     run: (&Value, &Value),
     model: (&Sizes, Place, &Parameters),
 ) {
-    let settled = args.batch.micro_tokens.settle(dir, run, model);
+    let settled =
+        args.batch.micro_tokens.settle(dir, run, model, args.batch.activation_checkpointing);
     settled.iter().for_each(cli::note);
 }
 

@@ -1,5 +1,7 @@
 //! BERT (Devlin et al. 2019), tensor for tensor as transformers' `BertModel`.
 
+use std::rc::Rc;
+
 use serde::Deserialize;
 use tch::Tensor;
 
@@ -175,7 +177,7 @@ impl Embeddings {
 #[derive(Debug)]
 struct Bert {
     embeddings: Embeddings,
-    blocks: Vec<Block>,
+    blocks: Vec<Rc<Block>>,
 }
 
 impl Encoder for Bert {
@@ -183,7 +185,7 @@ impl Encoder for Bert {
         self.embeddings.forward(batch, &batch.positions, &batch.segments, train)
     }
 
-    fn blocks(&self) -> &[Block] {
+    fn blocks(&self) -> &[Rc<Block>] {
         &self.blocks
     }
 

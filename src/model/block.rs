@@ -1,7 +1,10 @@
 //! The transformer layer that BERT, RoBERTa and DistilBERT share (post-LayerNorm; Devlin et al. 2019, section 3).
 
+use std::rc::Rc;
+
 use tch::Tensor;
 
+use crate::native;
 use crate::nn::{Activation, AddNorm, Attention, Batch, Chosen, Dropout, Linear, Scope};
 
 /// What an architecture calls the parts of a layer.
@@ -49,11 +52,11 @@ pub struct Block {
 }
 
 impl Block {
-    pub fn new(scope: &Scope, names: &BlockNames, config: BlockConfig) -> Self {
+    pub fn new(scope: &Scope, names: &BlockNames, config: BlockConfig) -> Rc<Self> {
         let BlockConfig { hidden, intermediate, eps, init_std, .. } = config;
         let linear = |name, from, to| Linear::new(&scope.at(name), from, to, init_std);
         let norm = |name, p| AddNorm::new(&scope.at(name), hidden, eps, Dropout(p));
-        Self {
+        Rc::new(Self {
             query: linear(names.query, hidden, hidden),
             key: linear(names.key, hidden, hidden),
             value: linear(names.value, hidden, hidden),
@@ -69,7 +72,7 @@ impl Block {
             output: linear(names.output, intermediate, hidden),
             output_norm: norm(names.output_norm, config.dropout),
             activation: config.activation,
-        }
+        })
     }
 
     /// `[tokens, hidden]` to `[tokens, hidden]`.
@@ -78,6 +81,12 @@ impl Block {
         let [k, v] = [&self.key, &self.value].map(|linear| linear.forward(xs, train));
         let q = self.query.forward(xs, train);
         self.after(self.attention.forward([&q, &k, &v], batch, train), xs, train)
+    }
+
+    /// The same in training, keeping `xs` alone: the rest is computed again on the way back.
+    pub fn recomputed(self: &Rc<Self>, xs: &Tensor, batch: &Batch) -> Tensor {
+        let (block, batch) = (Rc::clone(self), batch.shallow_clone());
+        native::recomputed(xs, move |xs| block.forward(xs, &batch, true))
     }
 
     /// The same of some tokens alone `[chosen, hidden]`: all that is asked of the last layer. It computes no others where

@@ -1,5 +1,7 @@
 //! DistilBERT (Sanh et al. 2019): BERT's layers under other names, no segments, no pooler.
 
+use std::rc::Rc;
+
 use serde::Deserialize;
 use tch::Tensor;
 
@@ -146,7 +148,7 @@ struct DistilBert {
     positions: Embedding,
     norm: LayerNorm,
     dropout: Dropout,
-    blocks: Vec<Block>,
+    blocks: Vec<Rc<Block>>,
 }
 
 impl Encoder for DistilBert {
@@ -155,7 +157,7 @@ impl Encoder for DistilBert {
         self.dropout.forward(self.norm.forward(&sum), train)
     }
 
-    fn blocks(&self) -> &[Block] {
+    fn blocks(&self) -> &[Rc<Block>] {
         &self.blocks
     }
 

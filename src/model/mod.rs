@@ -8,6 +8,7 @@ mod pool;
 mod roberta;
 
 use std::fmt::Debug;
+use std::rc::Rc;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::de::DeserializeOwned;
@@ -26,7 +27,7 @@ pub trait Encoder: Debug {
     fn embed(&self, batch: &Batch, train: bool) -> Tensor;
 
     /// The layers above them.
-    fn blocks(&self) -> &[Block];
+    fn blocks(&self) -> &[Rc<Block>];
 
     /// The table of word embeddings `[vocab, hidden]`, to which decoders may be tied.
     fn words(&self) -> &Embedding;
@@ -34,7 +35,8 @@ pub trait Encoder: Debug {
     /// What the blocks make of a batch as it is.
     fn run(&self, batch: &Batch, train: bool) -> Tensor {
         let embedded = self.embed(batch, train);
-        self.blocks().iter().fold(embedded, |xs, block| block.forward(&xs, batch, train))
+        let Some((last, others)) = self.blocks().split_last() else { return embedded };
+        last.forward(&through(others, embedded, batch, train), batch, train)
     }
 
     /// The same at the tokens `index` `[chosen]`, and at no others: the last layer is asked for nothing else.
@@ -44,8 +46,7 @@ pub trait Encoder: Debug {
         };
         let embedded = self.embed(batch, train);
         let Some((last, others)) = last else { return chosen.of(&embedded) };
-        let xs = others.iter().fold(embedded, |xs, block| block.forward(&xs, batch, train));
-        last.forward_at(&xs, &chosen, batch, train)
+        last.forward_at(&through(others, embedded, batch, train), &chosen, batch, train)
     }
 
     /// The last layer's hidden states `[tokens, hidden]`.
@@ -85,6 +86,16 @@ pub trait Encoder: Debug {
             Some(wide) => all.iter().map(|xs| wide.own(xs)).collect(),
         }
     }
+}
+
+/// What layers make of `xs` `[tokens, hidden]`. The last of all is not among them: its way back comes first, before any is
+/// computed again.
+fn through(others: &[Rc<Block>], xs: Tensor, batch: &Batch, train: bool) -> Tensor {
+    let recomputes = train && batch.recomputes;
+    others.iter().fold(xs, |xs, block| match recomputes {
+        true => block.recomputed(&xs, batch),
+        false => block.forward(&xs, batch, train),
+    })
 }
 
 /// What `config.json` says of an architecture.

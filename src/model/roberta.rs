@@ -1,5 +1,7 @@
 //! RoBERTa (Liu et al. 2019): BERT but for its position ids, its segments (always 0) and its heads.
 
+use std::rc::Rc;
+
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
@@ -80,7 +82,7 @@ impl Architecture for Config {
 #[derive(Debug)]
 struct Roberta {
     embeddings: Embeddings,
-    blocks: Vec<Block>,
+    blocks: Vec<Rc<Block>>,
     pad: i64,
 }
 
@@ -103,7 +105,7 @@ impl Encoder for Roberta {
         self.embeddings.forward(batch, &self.positions(batch), &segments, train)
     }
 
-    fn blocks(&self) -> &[Block] {
+    fn blocks(&self) -> &[Rc<Block>] {
         &self.blocks
     }
 

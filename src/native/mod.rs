@@ -5,6 +5,7 @@ mod memory;
 mod ops;
 mod peak;
 mod place;
+mod recompute;
 
 pub use free::free_memory;
 pub use ops::{
@@ -12,3 +13,4 @@ pub use ops::{
 };
 pub use peak::{max_memory_allocated, max_rss};
 pub use place::{Compute, Dtype, Place};
+pub use recompute::recomputed;

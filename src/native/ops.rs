@@ -199,7 +199,7 @@ fn went(message: *mut c_char) {
 }
 
 /// What a call of `cpp` made.
-fn made(call: impl FnOnce(*mut *mut C_tensor) -> *mut c_char) -> Tensor {
+pub(super) fn made(call: impl FnOnce(*mut *mut C_tensor) -> *mut c_char) -> Tensor {
     let mut out = null_mut();
     went(call(&mut out));
     assert!(!out.is_null(), "native: out of memory");

@@ -1,5 +1,7 @@
 //! A batch: sequences end to end, and where each begins.
 
+use std::rc::Rc;
+
 use tch::{Device, Kind, Tensor};
 
 use crate::native::Place;
@@ -29,10 +31,12 @@ pub struct Batch {
     virtual_tokens: i64,
     /// NEFTune's alpha: how much noise training adds to the words; 0 for none.
     pub noise: f64,
+    /// Whether training keeps the input of each layer alone, and computes the rest again on the way back.
+    pub recomputes: bool,
     /// The numbers it is computed in; parameters are f32 where these are shorter.
     kind: Kind,
     /// How to lay the sequences out side by side; nothing if they are equally long.
-    pub(super) padding: Option<Padding>,
+    pub(super) padding: Option<Rc<Padding>>,
 }
 
 /// Indices between `[tokens]` and `[batch * time]`, for attention alone.
@@ -68,8 +72,9 @@ impl Batch {
             segments: tensor(segments.collect()),
             starts: tensor(starts.collect()),
             virtual_tokens: 0,
-            padding: Padding::new(&lengths, device),
+            padding: Padding::new(&lengths, device).map(Rc::new),
             noise: 0.0,
+            recomputes: false,
             kind,
             lengths,
         }
@@ -91,6 +96,19 @@ impl Batch {
         let bounds = self.noise_bounds(words.size()[1]);
         let noise = words.detach().rand_like() * 2 - 1;
         words + noise * bounds
+    }
+
+    /// The same batch: its tensors are shared.
+    pub fn shallow_clone(&self) -> Self {
+        Self {
+            ids: self.ids.shallow_clone(),
+            positions: self.positions.shallow_clone(),
+            segments: self.segments.shallow_clone(),
+            lengths: self.lengths.clone(),
+            starts: self.starts.shallow_clone(),
+            padding: self.padding.clone(),
+            ..*self
+        }
     }
 
     /// Number of sequences.
@@ -125,8 +143,9 @@ impl Batch {
             starts: &self.starts + behind,
             virtual_tokens: count,
             noise: self.noise,
+            recomputes: self.recomputes,
             kind: self.kind,
-            padding: Padding::new(&lengths, self.ids.device()),
+            padding: Padding::new(&lengths, self.ids.device()).map(Rc::new),
             lengths,
         }
     }

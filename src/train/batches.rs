@@ -22,6 +22,11 @@ pub struct BatchArgs {
     /// Tokens per forward pass, or auto, as many as fit: bounds memory, changes no result beyond rounding
     #[arg(long, value_name = "N", default_value = "8192", value_parser = MicroTokens::parse)]
     pub micro_tokens: MicroTokens,
+
+    /// Keep the input of each layer alone and compute the rest again on the way back: less memory, up to a third
+    /// more time, no other result beyond rounding
+    #[arg(long, visible_alias = "gradient-checkpointing")]
+    pub activation_checkpointing: bool,
 }
 
 /// One training example: a sequence and what to predict of it.
@@ -191,7 +196,10 @@ impl<R: Rows> Feed<R> {
         let items: Vec<Item> = chosen.clone().map(|&i| self.rows.item(i)).collect();
         let weight = items.iter().map(|item| self.rows.weight(item)).sum();
         let rows = chosen.map(|&i| self.rows.row(i)).collect();
-        Ok(Step { rows, ..Step::new(&items, weight, self.args.micro_tokens.get(), self.place) })
+        let mut step = Step::new(&items, weight, self.args.micro_tokens.get(), self.place);
+        let recomputes = self.args.activation_checkpointing;
+        step.micros.iter_mut().for_each(|micro| micro.batch.recomputes = recomputes);
+        Ok(Step { rows, ..step })
     }
 }
 

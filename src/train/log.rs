@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
+use std::thread;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -44,5 +45,38 @@ impl Log {
     pub fn write(&mut self, event: &Value) -> Result<()> {
         self.file.write_all(format!("{event}\n").as_bytes()).context("log.jsonl")?;
         self.events.iter_mut().try_for_each(|events| events.write(event))
+    }
+}
+
+/// Who follows a run learns that it panicked, as for want of a GPU's memory.
+impl Drop for Log {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let cause = "it panicked, which it said on standard error";
+            let _ = self.write(&json!({"event": "fail", "cause": cause}));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_the_end_of_a_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = Log::open(dir.path()).unwrap();
+        log.write(&json!({"event": "run"})).unwrap();
+        drop(log);
+        let log = Log::open(dir.path()).unwrap();
+        let run = thread::spawn(move || {
+            let _log = log;
+            panic!("no memory");
+        });
+        assert!(run.join().is_err());
+        let lines = std::fs::read_to_string(dir.path().join("log.jsonl")).unwrap();
+        let lines: Vec<&str> = lines.lines().collect();
+        assert_eq!((lines.len(), lines[0]), (2, r#"{"event":"run"}"#));
+        assert!(lines[1].contains(r#""event":"fail""#), "{}", lines[1]);
     }
 }

@@ -53,6 +53,7 @@ impl MicroTokens {
         dir: &Path,
         (settings, inputs): (&Value, &Value),
         (sizes, place, parameters): (&Sizes, Place, &Parameters),
+        recomputes: bool,
     ) -> Option<String> {
         if self.0.get().is_some() {
             return None;
@@ -66,7 +67,8 @@ impl MicroTokens {
             || {
                 let free = native::free_memory(place.device);
                 let optimizer = parameters.count(true) as u64 * TRAINED;
-                free.map_or(MOST, |free| fitting(free.saturating_sub(optimizer), sizes, place))
+                let held = held(sizes, recomputes) * place.kind.elt_size_in_bytes() as f64;
+                free.map_or(MOST, |free| fitting(free.saturating_sub(optimizer), held, sizes))
             },
             |(_, tokens)| tokens,
         );
@@ -83,11 +85,16 @@ impl Serialize for MicroTokens {
     }
 }
 
-/// Tokens whose way back fits in so many bytes; at least one sequence must.
-fn fitting(bytes: u64, sizes: &Sizes, place: Place) -> u64 {
-    let kept = KEPT * (sizes.layers * sizes.hidden) as f64 + LOGITS * sizes.vocab as f64;
-    let width = place.kind.elt_size_in_bytes() as f64;
-    let fit = bytes as f64 * SHARE / (kept * width);
+/// Numbers that are held of a token for the way back. Where layers are computed again, one is at a time.
+fn held(sizes: &Sizes, recomputes: bool) -> f64 {
+    let layers = sizes.layers as f64;
+    let kept = if recomputes { layers - 1.0 + KEPT } else { layers * KEPT };
+    kept * sizes.hidden as f64 + LOGITS * sizes.vocab as f64
+}
+
+/// Tokens whose way back, of so many bytes each, fits in so many; at least one sequence must.
+fn fitting(bytes: u64, held: f64, sizes: &Sizes) -> u64 {
+    let fit = bytes as f64 * SHARE / held;
     (fit as u64).clamp((sizes.max_length as u64).min(MOST), MOST)
 }
 
@@ -108,11 +115,11 @@ mod tests {
             segments: 1,
             tied: true,
         };
-        let place = Place { device: tch::Device::Cpu, kind: tch::Kind::Float };
-        let half = Place { kind: tch::Kind::BFloat16, ..place };
-        let fit = |gigabytes: f64, place| fitting((gigabytes * 1e9) as u64, &sizes, place);
-        assert_eq!((fit(64.0, place), fit(0.1, place)), (MOST, 512));
-        assert!((2 * fit(4.0, place)).abs_diff(fit(4.0, half)) < 2);
+        let fit = |gigabytes: f64, recomputes| {
+            fitting((gigabytes * 1e9) as u64, 4.0 * held(&sizes, recomputes), &sizes)
+        };
+        assert_eq!((fit(64.0, false), fit(0.1, false)), (MOST, 512));
+        assert!(fit(1.5, true) > 3 * fit(1.5, false));
     }
 
     #[test]

@@ -221,6 +221,7 @@ fn defining(settings: &Value) -> Value {
     };
     let often = ["keep", "log_every", "save_every", "skip_nan", "tensorboard", "time_limit"];
     drop(settings.pointer_mut("/run/fit"), &often);
+    drop(settings.pointer_mut("/run/batch"), &["activation_checkpointing"]);
     drop(
         Some(&mut settings),
         &["compute", "model", "shards", "train", "eval", "guard", "from_scratch", "tokenizer"],

@@ -69,7 +69,8 @@ pub fn variable(name: &str) -> Option<String> {
 /// Expands recipes, parses, runs, and turns errors into messages and exit codes.
 pub fn main<A: Parser>(run: fn(A) -> Result<()>) -> ExitCode {
     let _ = PROGRAM.set(args::program_name());
-    let cure = "lower --micro-tokens: the result stays the same";
+    let cure =
+        "lower --micro-tokens, or give --activation-checkpointing: the result stays the same";
     say::panics(has_flag::<A>("micro-tokens").then_some(cure));
     signal::survive_limits();
     if let Some(what) = generate::asked() {
