@@ -1,5 +1,5 @@
-// What is computed row by row: dropout, the end of a sublayer, cross-entropy; and AdamW, number by number. No header of others that has inline functions may
-// be named here, see floats.h.
+// What is computed row by row: dropout, the end of a sublayer, cross-entropy; and AdamW, number by number. No header of
+// others that has inline functions may be named here, see floats.h.
 #include "floats.h"
 
 namespace {
