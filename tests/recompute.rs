@@ -69,6 +69,23 @@ fn called_again_only_where_there_is_a_way_back() {
     }
 }
 
+/// What a layer makes on its way holds a closure here, which would stay with it.
+fn nothing_of_a_layer_is_kept() {
+    let (calls, weight) = (Rc::new(Cell::new(0)), leaf(true));
+    let within = Rc::clone(&calls);
+    let ys = native::recomputed(&leaf(true), move |xs| {
+        let (_, layer) = layer(&weight);
+        let calls = Rc::clone(&within);
+        native::recomputed(xs, move |xs| {
+            calls.set(calls.get() + 1);
+            layer(xs)
+        })
+    });
+    assert_eq!(Rc::strong_count(&calls), 2, "the way through the layer is kept");
+    ys.sum(Kind::Float).backward();
+    assert_eq!((calls.get(), Rc::strong_count(&calls)), (3, 1));
+}
+
 fn let_go_unused() {
     let (calls, layer) = layer(&leaf(true));
     let ys = native::recomputed(&leaf(true), layer);
@@ -101,6 +118,7 @@ fn a_layer_that_panics_fails_the_pass() {
 fn recomputed_is_the_layer() {
     the_same_with_whatever_trains();
     called_again_only_where_there_is_a_way_back();
+    nothing_of_a_layer_is_kept();
     let_go_unused();
     a_layer_that_panics_fails_the_pass();
 }

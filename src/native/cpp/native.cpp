@@ -9,7 +9,7 @@
 namespace {
 
 // oneDNN's a b^T + bias, in f32 throughout; not every LibTorch has it. Its products are faster than MKL's on AMD, much so
-// where MKL has no AVX-512. On Intel they are as fast, but for those of a weight's gradient, whose sums are long.
+// where MKL has no AVX-512; on Intel with AVX-512 MKL's are faster (docs/performance.md).
 const std::optional<c10::OperatorHandle> &onednn() {
   static const auto found = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
   return found;
@@ -22,10 +22,10 @@ Tensor times_turned(const Tensor &a, const Tensor &b, const std::optional<Tensor
   return onednn()->typed<Signature>().call(a, b, bias, "none", Scalars(), "");
 }
 
-bool mkl_sums_quicker() {
+bool mkl_is_quicker() {
 #ifdef __x86_64__
-  static const bool intel = at::hasMKL() && __builtin_cpu_is("intel");
-  return intel;
+  static const bool intel = __builtin_cpu_is("intel") && at::get_cpu_capability() == "AVX512";
+  return intel && at::hasMKL();
 #else
   return false;
 #endif
@@ -33,7 +33,6 @@ bool mkl_sums_quicker() {
 
 // The gradient [out, in] of a weight, from that of the output [rows, out] and the input [rows, in].
 Tensor weight_gradient(const Tensor &dys, const Tensor &xs) {
-  if (mkl_sums_quicker()) return at::mm(dys.t(), xs);
   // The wider of the two is better on the left.
   const bool wide = dys.size(1) > xs.size(1);
   return wide ? times_turned(xs.t(), dys.t(), {}).t().contiguous() : times_turned(dys.t(), xs.t(), {});
@@ -66,7 +65,8 @@ extern "C" {
 char *tapt_linear(Tensor **out, const Tensor *xs, const Tensor *weight, const Tensor *bias) {
   return guarded([&] {
     const auto given = bias ? std::optional<Tensor>(*bias) : std::nullopt;
-    *out = new Tensor(onednn() ? Linear::apply(*xs, *weight, given) : at::linear(*xs, *weight, given));
+    const bool ours = onednn() && !mkl_is_quicker();
+    *out = new Tensor(ours ? Linear::apply(*xs, *weight, given) : at::linear(*xs, *weight, given));
   });
 }
 

@@ -44,7 +44,7 @@ struct Recomputed : torch::autograd::Function<Recomputed> {
     ctx->save_for_backward({xs});
     ctx->saved_data["state"] = state;
     ctx->saved_data["layer"] = c10::IValue::make_capsule(std::move(layer));
-    return ys.detach();
+    return ys.alias();
   }
 
   static variable_list backward(AutogradContext *ctx, variable_list grads) {
@@ -72,9 +72,15 @@ extern "C" char *tapt_recomputed(Tensor **out, const Tensor *xs, void *closure, 
                                  decltype(Layer::release) release) {
   return guarded([&] {
     auto layer = c10::make_intrusive<Layer>(closure, call, release);
-    const Tensor state = state_of(generator_of(*xs)), ys = (*layer)(*xs);
-    const Tensor anchor = at::empty({0}, xs->options().dtype(at::kFloat)).set_requires_grad(true);
+    const Tensor state = state_of(generator_of(*xs));
+    Tensor ys = (*layer)(*xs);
     // Where nothing trains there is no way back.
-    *out = new Tensor(ys.requires_grad() ? Recomputed::apply(*xs, anchor, ys, state, std::move(layer)) : ys);
+    if (ys.requires_grad()) {
+      // Without what it was made of.
+      ys = ys.detach();
+      const Tensor anchor = at::empty({0}, xs->options().dtype(at::kFloat)).set_requires_grad(true);
+      ys = Recomputed::apply(*xs, anchor, ys, state, std::move(layer));
+    }
+    *out = new Tensor(ys);
   });
 }
